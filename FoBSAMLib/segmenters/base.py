@@ -1,0 +1,31 @@
+"""What every segmenter offers."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from FoBSAMLib.prompts import Prompts
+
+
+class Segmenter(Protocol):
+    """Turns the prompts of one slice into the structure's mask.
+
+    ``embed`` is called once a slice and may be costly; ``segment`` is called for every
+    structure and every correction with what ``embed`` returned, and depends on nothing else.
+    """
+
+    name: str
+
+    def embed(self, image: np.ndarray) -> Any:
+        """Keep what is needed of a slice: float [H, W], or [H, W, 3] for colour."""
+
+    def segment(
+        self, embedding: Any, prompts: Prompts, prior: np.ndarray | None = None
+    ) -> np.ndarray:
+        """The structure's probability, float32 [H, W] on the slice's own pixels.
+
+        ``prompts`` are in the slice's pixels. ``prior`` is the generator's own probability of
+        the structure, [H, W] in [0, 1], or None where the generator gives points alone.
+        """
