@@ -8,15 +8,22 @@ from skimage.segmentation import random_walker
 
 from FoBSAMLib.prompts import Prompts
 
-# Seed values as scikit-image takes them.
-_OUTSIDE, _UNKNOWN, _FOREGROUND, _BACKGROUND = -1, 0, 1, 2
-_BETA = 100.0
+# Seeds, in the order in which they win where several share one coarse pixel.
+_UNKNOWN, _BACKGROUND, _FOREGROUND = 0, 1, 2
+
+# Measured with true prompts on MR and CT of the training subjects, mean Dice of four organs:
+# beta 200 with the coarse start 0.927 at 6.6 ms a slice, without it 0.916 at 17.6 ms (large
+# boxes have fewer seeds a pixel); 0.860 at beta 10, flat between 200 and 1000.
+_BETA = 200.0
+_LARGEST = 2500  # unknown pixels solved at once; more are first solved at half the size
+_SETTLED = 0.2  # a coarse probability closer than this to 0 or 1 is final
 
 
 class RandomWalkerSegmenter:
     """Random walker seeded by the prompts alone, in their bounding box.
 
-    The box's border counts as background, except where the box ends with the slice.
+    The box's border counts as background; where the box ends with the slice it does so only
+    if there are no background points.
     """
 
     name = "random-walker"
@@ -34,26 +41,27 @@ class RandomWalkerSegmenter:
         background = _pixels(prompts.background, shape)
         if not len(foreground):
             return probability
-        box = _box(np.concatenate([foreground, background]), shape, has_ring=len(background) > 0)
-        seeds = np.full(shape, _UNKNOWN, np.int8)
-        _mark_border(seeds, box)
+        seeds = np.full(shape, _UNKNOWN, np.uint8)
+        enclosed = len(background) > 0
+        box = _box(np.concatenate([foreground, background]), shape, enclosed)
+        seeds[box][_border(box, shape, enclosed)] = _BACKGROUND
         _mark(seeds, foreground, background)
-        probability[box] = _solve(embedding[box], seeds[box])
+        probability[box] = _walk(embedding[box], seeds[box])
         return probability
 
 
 class CompactSegmenter:
     """The generator's dense probability, with the random walker where it is unsure.
 
-    Pixels whose prior has a logit of ``sure`` or more in size are kept as seeds; points given
-    beside a prior (a user's correction) are further seeds. Without a prior this is
+    Pixels whose prior has a logit of at least ``sure`` in size are seeds; points given beside
+    a prior (a user's correction) are further seeds. Without a prior this is
     ``RandomWalkerSegmenter``.
     """
 
     name = "compact"
 
     def __init__(self, sure: float = 2.0) -> None:
-        self._lowest = 1.0 / (1.0 + np.exp(sure))
+        self._highest_background = 1.0 / (1.0 + np.exp(sure))
         self._from_prompts = RandomWalkerSegmenter()
 
     def embed(self, image: np.ndarray) -> np.ndarray:
@@ -62,25 +70,20 @@ class CompactSegmenter:
     def segment(
         self, embedding: np.ndarray, prompts: Prompts, prior: np.ndarray | None = None
     ) -> np.ndarray:
-        """See ``Segmenter.segment``; 0 or 1 where the prior is sure."""
+        """See ``Segmenter.segment``; 0 or 1 where the prior is sure.
+
+        Where it is sure of one class only, the walker cannot decide and the prior remains.
+        """
         if prior is None:
             return self._from_prompts.segment(embedding, prompts)
         shape = embedding.shape[:2]
-        seeds = np.full(shape, _UNKNOWN, np.int8)
-        seeds[prior <= self._lowest] = _BACKGROUND
-        seeds[prior >= 1.0 - self._lowest] = _FOREGROUND
+        seeds = np.full(shape, _UNKNOWN, np.uint8)
+        seeds[prior <= self._highest_background] = _BACKGROUND
+        seeds[prior >= 1.0 - self._highest_background] = _FOREGROUND
         _mark(seeds, _pixels(prompts.foreground, shape), _pixels(prompts.background, shape))
-        unknown = seeds == _UNKNOWN
-        if unknown.all():
-            return np.asarray(prior, np.float32)
-        probability = (seeds == _FOREGROUND).astype(np.float32)
-        if unknown.any():
-            # Only seeds that touch the band bear on it; leaving out the rest is exact.
-            band = ndimage.binary_dilation(unknown)
-            box = ndimage.find_objects(band.astype(np.int8))[0]
-            seeds[~band] = _OUTSIDE
-            probability[box][unknown[box]] = _solve(embedding[box], seeds[box])[unknown[box]]
-        return probability
+        if np.isin((_BACKGROUND, _FOREGROUND), seeds).all():
+            return _walk(embedding, seeds).astype(np.float32)
+        return np.where(seeds == _UNKNOWN, prior, seeds == _FOREGROUND).astype(np.float32)
 
 
 def _pixels(points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -90,27 +93,27 @@ def _pixels(points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return pixels[((pixels >= 0) & (pixels < shape)).all(axis=1)].astype(int)
 
 
-def _box(pixels: np.ndarray, shape: tuple[int, ...], *, has_ring: bool) -> tuple[slice, slice]:
+def _box(pixels: np.ndarray, shape: tuple[int, ...], enclosed: bool) -> tuple[slice, slice]:
     """The pixels' bounding box with a margin: wide where no background points enclose it."""
     low, high = pixels.min(axis=0), pixels.max(axis=0) + 1
-    margin = np.full(2, 2) if has_ring else np.maximum(8, (high - low) // 2)
+    margin = np.full(2, 2) if enclosed else np.maximum(8, (high - low) // 2)
     rows, columns = np.transpose([np.maximum(low - margin, 0), np.minimum(high + margin, shape)])
     return slice(*rows), slice(*columns)
 
 
-def _mark_border(seeds: np.ndarray, box: tuple[slice, slice]) -> None:
-    """Mark the box's border as background on the sides that lie within the slice."""
-    (top, bottom), (left, right) = ((side.start, side.stop) for side in box)
-    height, width = seeds.shape
-    inside = seeds[box]
-    if top > 0:
-        inside[0] = _BACKGROUND
-    if bottom < height:
-        inside[-1] = _BACKGROUND
-    if left > 0:
-        inside[:, 0] = _BACKGROUND
-    if right < width:
-        inside[:, -1] = _BACKGROUND
+def _border(box: tuple[slice, slice], shape: tuple[int, ...], enclosed: bool) -> np.ndarray:
+    """The outermost pixels of the box, bool [h, w]; ``enclosed`` spares the slice's own edge."""
+    border = np.ones([side.stop - side.start for side in box], bool)
+    border[
+        tuple(
+            slice(
+                0 if enclosed and side.start == 0 else 1,
+                None if enclosed and side.stop == length else -1,
+            )
+            for side, length in zip(box, shape, strict=True)
+        )
+    ] = False
+    return border
 
 
 def _mark(seeds: np.ndarray, foreground: np.ndarray, background: np.ndarray) -> None:
@@ -118,30 +121,56 @@ def _mark(seeds: np.ndarray, foreground: np.ndarray, background: np.ndarray) -> 
     seeds[tuple(foreground.T)] = _FOREGROUND
 
 
-def _solve(image: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-    """The probability of foreground in a crop, image [h, w] or [h, w, 3], seeds [h, w]."""
-    foreground = seeds == _FOREGROUND
-    one_class = not (foreground.any() and (seeds == _BACKGROUND).any())
-    if one_class or not (seeds == _UNKNOWN).any():
-        return np.full(seeds.shape, foreground.any()) if one_class else foreground
-    probabilities = random_walker(
-        _scaled(image),
-        seeds,
-        beta=_BETA,
-        mode="cg_j",
-        return_full_prob=True,
-        prob_tol=np.inf,
-        channel_axis=-1 if image.ndim == 3 else None,
-    )
-    return np.clip(probabilities[0], 0.0, 1.0)
+def _walk(image: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+    """The probability of foreground, [h, w], of an image [h, w] or [h, w, 3] with its seeds.
+
+    Many unknown pixels are solved from coarse to fine: what is clear at half the size becomes
+    seeds, so that the full size costs no more than a band along the contour.
+    """
+    if np.count_nonzero(seeds == _UNKNOWN) > _LARGEST:
+        halves = {"size": 2, "origin": -1, "mode": "nearest", "axes": (0, 1)}
+        coarse = _walk(
+            ndimage.uniform_filter(image, **halves)[::2, ::2],
+            ndimage.maximum_filter(seeds, **halves)[::2, ::2],
+        )
+        coarse = ndimage.zoom(coarse, 2, order=1, mode="nearest", grid_mode=True)
+        coarse = coarse[: seeds.shape[0], : seeds.shape[1]]
+        settled = _BACKGROUND * (coarse < _SETTLED) + _FOREGROUND * (coarse > 1 - _SETTLED)
+        seeds = np.where(seeds == _UNKNOWN, settled, seeds)
+    return _solve_unknown(image, seeds)
+
+
+def _solve_unknown(image: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+    """0 and 1 at the seeds, the random walker's probability between them."""
+    probability = (seeds == _FOREGROUND).astype(float)
+    unknown = seeds == _UNKNOWN
+    if not unknown.any():
+        return probability
+    # Only seeds that touch unknown pixels bear on them: leaving out the rest changes nothing.
+    active = ndimage.binary_dilation(unknown)
+    box = ndimage.find_objects(active.astype(np.int8))[0]
+    labels = np.where(active, seeds, -1).astype(np.int8)[box]
+    if np.isin((_BACKGROUND, _FOREGROUND), labels).all():
+        solved = random_walker(
+            _scaled(image[box]),
+            labels,
+            beta=_BETA,
+            mode="bf",  # exact, and at this size faster than the iterative solvers
+            return_full_prob=True,
+            prob_tol=np.inf,
+            channel_axis=-1 if image.ndim == 3 else None,
+        )[-1]
+    else:
+        solved = np.full(labels.shape, float(_FOREGROUND in labels))
+    probability[unknown] = np.clip(solved[unknown[box]], 0.0, 1.0)
+    return probability
 
 
 def _scaled(image: np.ndarray) -> np.ndarray:
-    """The crop at unit spread, so that beta means the same whatever the image's units."""
+    """The image at unit spread, so that beta means the same whatever the image's units."""
     image = image.astype(np.float64)
     spread = image.std()
-    if spread > 1e-6 * max(1.0, float(np.abs(image).max())):
+    if spread > 1e-6 * np.abs(image).max():
         return image / spread
-    # scikit-image divides by the spread: a constant crop gets a slope too faint to matter.
-    ramp = np.arange(image.size, dtype=np.float64).reshape(image.shape)
-    return 1e-9 * ramp
+    # scikit-image divides by the spread: a constant image gets a slope too faint to matter.
+    return 1e-9 * np.arange(image.size, dtype=np.float64).reshape(image.shape)
