@@ -19,13 +19,20 @@ class Segmenter(Protocol):
     name: str
 
     def embed(self, image: np.ndarray) -> Any:
-        """Keep what is needed of a slice: float [H, W], or [H, W, 3] for colour."""
+        """Keep what is needed of a slice: [H, W], or [H, W, 3] for colour."""
 
     def segment(
         self, embedding: Any, prompts: Prompts, prior: np.ndarray | None = None
     ) -> np.ndarray:
         """The structure's probability, float32 [H, W] on the slice's own pixels.
 
-        ``prompts`` are in the slice's pixels. ``prior`` is the generator's own probability of
-        the structure, [H, W] in [0, 1], or None where the generator gives points alone.
+        ``prompts`` are in the slice's pixels; points outside the slice are left out.
+        ``prior`` is the generator's own probability of the structure, [H, W] in [0, 1], or
+        None where the generator gives points alone.
         """
+
+
+def inside(points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The (x, y) points [n, 2] that lie on a pixel of a slice of ``shape`` (H, W, ...)."""
+    points = np.asarray(points, np.float64).reshape(-1, 2)
+    return points[((points >= -0.5) & (points < np.array(shape[1::-1]) - 0.5)).all(axis=1)]

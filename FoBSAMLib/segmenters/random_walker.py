@@ -7,6 +7,7 @@ from scipy import ndimage
 from skimage.segmentation import random_walker
 
 from FoBSAMLib.prompts import Prompts
+from FoBSAMLib.segmenters.base import inside
 
 # Seeds, in the order in which they win where several share one coarse pixel.
 _UNKNOWN, _BACKGROUND, _FOREGROUND = 0, 1, 2
@@ -88,9 +89,7 @@ class CompactSegmenter:
 
 def _pixels(points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """(x, y) points as (row, column) of the pixels they lie in; those outside are left out."""
-    points = np.asarray(points, np.float64).reshape(-1, 2)
-    pixels = np.rint(points[np.isfinite(points).all(axis=1)])[:, ::-1]
-    return pixels[((pixels >= 0) & (pixels < shape)).all(axis=1)].astype(int)
+    return np.rint(inside(points, shape))[:, ::-1].astype(int)
 
 
 def _box(pixels: np.ndarray, shape: tuple[int, ...], enclosed: bool) -> tuple[slice, slice]:

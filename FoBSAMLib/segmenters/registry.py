@@ -1,0 +1,107 @@
+"""Segmenters by name; what a segmenter needs is imported when it is created."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from FoBSAMLib.errors import FoBSAMError
+from FoBSAMLib.models.paths import data_folder
+from FoBSAMLib.segmenters.base import Segmenter
+
+_SAM_URL = "https://dl.fbaipublicfiles.com/segment_anything/"
+
+
+def create(name: str, device: str = "auto") -> Segmenter:
+    """The segmenter called ``name``, computing on ``device`` (see ``choose_device``).
+
+    ``sam-vit-b:FILE`` takes the weights from FILE instead of the models folder.
+    Raises ``FoBSAMError``: ``bad_request`` for an unknown name (the nearest is named) or a file
+    for a segmenter without weights, ``weights_missing``, ``weights_corrupt``.
+    """
+    kind, _, file = name.partition(":")
+    if kind not in _FACTORIES:
+        nearest = difflib.get_close_matches(kind, _FACTORIES, n=1, cutoff=0.4)
+        hint = f"Did you mean {nearest[0]!r}? " if nearest else ""
+        raise FoBSAMError(
+            "bad_request", f"There is no segmenter {kind!r}.", f"{hint}Known: {', '.join(names())}."
+        )
+    return _FACTORIES[kind](file, device)
+
+
+def names() -> tuple[str, ...]:
+    """The names ``create`` knows."""
+    return tuple(_FACTORIES)
+
+
+def _compact(file: str, device: str) -> Segmenter:
+    from FoBSAMLib.segmenters.random_walker import CompactSegmenter
+
+    _refuse_file(CompactSegmenter.name, file)
+    return CompactSegmenter()
+
+
+def _random_walker(file: str, device: str) -> Segmenter:
+    from FoBSAMLib.segmenters.random_walker import RandomWalkerSegmenter
+
+    _refuse_file(RandomWalkerSegmenter.name, file)
+    return RandomWalkerSegmenter()
+
+
+def _refuse_file(name: str, file: str) -> None:
+    if file:
+        raise FoBSAMError(
+            "bad_request", f"The segmenter {name!r} has no weights.", f"Leave out ':{file}'."
+        )
+
+
+@dataclass(frozen=True)
+class _PublishedSam:
+    """A SAM whose published weights are expected in the models folder."""
+
+    architecture: str
+    file_name: str
+    sha256: str
+
+    def __call__(self, file: str, device: str) -> Segmenter:
+        published = data_folder() / "models" / self.file_name
+        if not file and not published.is_file():
+            raise FoBSAMError(
+                "weights_missing",
+                f"The weights file {self.file_name} is not in {published.parent}.",
+                f"Get it from {_SAM_URL}{self.file_name} and put it there, or name another "
+                f"place: --segmenter sam-{self.architecture.replace('_', '-')}:FILE",
+            )
+        from FoBSAMLib.models.device import choose_device
+        from FoBSAMLib.segmenters.sam import SamSegmenter
+
+        # A file given by the user may be a fine-tuned one: only the published one is compared.
+        return SamSegmenter.from_checkpoint(
+            Path(file).expanduser() if file else published,
+            self.architecture,
+            choose_device(device),
+            sha256=None if file else self.sha256,
+        )
+
+
+_FACTORIES: dict[str, Callable[[str, str], Segmenter]] = {
+    "compact": _compact,
+    "random-walker": _random_walker,
+    "sam-vit-b": _PublishedSam(
+        "vit_b",
+        "sam_vit_b_01ec64.pth",
+        "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+    ),
+    "sam-vit-l": _PublishedSam(
+        "vit_l",
+        "sam_vit_l_0b3195.pth",
+        "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
+    ),
+    "sam-vit-h": _PublishedSam(
+        "vit_h",
+        "sam_vit_h_4b8939.pth",
+        "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+    ),
+}
