@@ -1,0 +1,231 @@
+"""The ``fobsam`` command. What a command needs is imported when it runs: help is quick."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+
+import typer
+
+from FoBSAMLib.errors import FoBSAMError
+from FoBSAMLib.version import __version__
+
+if TYPE_CHECKING:
+    from FoBSAMLib.image.volume import Axis, Volume
+    from FoBSAMLib.session.oneshot import OneShot
+
+DEVICE = Literal["auto", "cpu", "cuda", "mps"]
+#: Results less sure than this are named for the user to look at.
+UNSURE = 0.6
+
+app = typer.Typer(
+    name="fobsam",
+    help="One annotated slice in, the segmented volume out.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> NoReturn:
+    """Run the command line; whatever goes wrong ends as one line on stderr and a status."""
+    debug = bool(os.environ.get("FOBSAM_DEBUG"))
+    if not debug:
+        warnings.simplefilter("ignore")
+    try:
+        status = app(standalone_mode=False) or 0
+    except typer.TyperException as error:
+        status = _complain(error.format_message(), error.exit_code)
+    except FoBSAMError as error:
+        status = _complain(str(error), 1)
+    except MemoryError:
+        status = _complain("Not enough memory. Close other programs or give a smaller image.", 1)
+    except Exception as error:
+        if debug:
+            raise
+        status = _complain(
+            f"{type(error).__name__}: {error} - this is a bug in FoBSAM; "
+            "set FOBSAM_DEBUG=1 and run again for the traceback to report.",
+            1,
+        )
+    if status == 130:  # Ctrl-C, as typer returns it
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        print("stopped: no unfinished file is left.", file=sys.stderr)
+    sys.exit(status)
+
+
+def _complain(message: str, status: int) -> int:
+    print("error:", " ".join(message.split()), file=sys.stderr)
+    return status
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fobsam {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="The version.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command()
+def segment(
+    image: Annotated[
+        Path, typer.Argument(help="Image file, photograph or DICOM folder.", show_default=False)
+    ],
+    support: Annotated[
+        Path,
+        typer.Option(
+            metavar="LABELMAP",
+            help="Labelmap or .seg.nrrd on the image's grid; its non-empty slices are the "
+            "annotated ones, each label value is a structure.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            metavar="OUT",
+            help="Where to write: .seg.nrrd or any labelmap format; a folder with --query.",
+            show_default=False,
+        ),
+    ],
+    label: Annotated[
+        list[str] | None,
+        typer.Option(metavar="N|NAME", help="Only this structure; may be repeated."),
+    ] = None,
+    query: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="IMAGE", help="Segment this image instead; may be repeated."),
+    ] = None,
+    axis: Annotated[
+        Literal["auto", "i", "j", "k"], typer.Option(help="Axis the annotated slices lie along.")
+    ] = "auto",
+    slices: Annotated[
+        str | None,
+        typer.Option(metavar="A:B", help="Only slices A to B - 1 along the axis, from 0."),
+    ] = None,
+    absent: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LABEL:SLICE", help="A slice known not to hold a structure; may be repeated."
+        ),
+    ] = None,
+    generator: Annotated[
+        str, typer.Option(metavar="NAME", help="What finds the prompts.")
+    ] = "fob-lite",
+    segmenter: Annotated[
+        str, typer.Option(metavar="NAME", help="What turns prompts into masks.")
+    ] = "compact",
+    device: Annotated[DEVICE, typer.Option(help="Where to compute.")] = "auto",
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="Write what was found, slice by slice.")
+    ] = None,
+    figure: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw it as PNG, PDF or SVG.")
+    ] = None,
+) -> None:
+    """Segment an image from one or a few of its slices."""
+    wanted = _parse_slices(slices)
+    known_absent = _parse_absent(absent or [])
+    from FoBSAMLib.outputs import plan
+
+    jobs = plan(image, support, output, query or [], report, figure)
+    from FoBSAMLib import Support, Volume
+    from FoBSAMLib import segment as run
+    from FoBSAMLib.progress import show_progress
+
+    volume = Volume.read(image)
+    drawn = Support.read(support, volume, axis, label or [], known_absent)
+    for job in jobs:
+        target = Volume.read(job.image) if query else volume
+        with show_progress(target.name) as progress:
+            result = run(
+                volume,
+                drawn,
+                query=target if query else None,
+                slices=_choose_slices(wanted, target, drawn.axis),
+                generator=generator,
+                segmenter=segmenter,
+                device=device,
+                progress=progress,
+            )
+        job.write(result)
+        _summarise(result)
+        typer.echo(f"wrote {', '.join(map(str, job.files))}")
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Folder for what is written.")] = Path(
+        "demo"
+    ),
+) -> None:
+    """Segment a lung of a small chest CT from one slice, and compare with its known mask."""
+    from FoBSAMLib.demo import run_demo
+    from FoBSAMLib.progress import show_progress
+
+    with show_progress("chest CT") as progress:
+        lines = run_demo(output, progress)
+    typer.echo("\n".join(lines))
+
+
+def _parse_slices(text: str | None) -> slice | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"(-?\d+)?:(-?\d+)?", text)
+    if not match:
+        raise typer.BadParameter(f"--slices {text}: give A:B, two slice indices.")
+    return slice(*(int(bound) if bound else None for bound in match.groups()))
+
+
+def _choose_slices(wanted: slice | None, volume: Volume, axis: Axis) -> range | None:
+    """The slices that A:B names on this image; raises FoBSAMError when it leaves it or is empty."""
+    if wanted is None:
+        return None
+    count = volume.slice_count(axis)
+    bounds = [bound for bound in (wanted.start, wanted.stop) if bound is not None]
+    chosen = range(count)[wanted]
+    if not chosen or not all(-count <= bound <= count for bound in bounds):
+        raise FoBSAMError(
+            "bad_request",
+            f"--slices names no slices of {volume.name}, or some that it lacks.",
+            f"It has slices 0:{count} along {axis}.",
+        )
+    return chosen
+
+
+def _parse_absent(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    absent: dict[str, tuple[int, ...]] = {}
+    for text in texts:
+        name, _, index = text.rpartition(":")
+        if not name or not index.isdecimal():
+            raise typer.BadParameter(f"--absent {text}: give LABEL:SLICE, as in liver:12.")
+        absent[name] = (*absent.get(name, ()), int(index))
+    return absent
+
+
+def _summarise(result: OneShot) -> None:
+    for structure in result.support.structures:
+        found = [r for r in result.results if r.structure.name == structure.name]
+        present = [r for r in found if r.mask.any()]
+        unsure = [str(r.index) for r in present if r.confidence < UNSURE]
+        text = f"{structure.name}: found in {len(present)} of {len(found)} slices"
+        if unsure:
+            text += f", look at {', '.join(unsure)} (confidence below {UNSURE})"
+        typer.echo(text)
+    each = 1000 * result.seconds / max(len(result.results), 1)
+    typer.echo(f"{result.seconds:.1f} s, {each:.0f} ms a slice and structure")

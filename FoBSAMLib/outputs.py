@@ -1,0 +1,146 @@
+"""The files a run of ``fobsam segment`` writes, checked before anything is computed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from FoBSAMLib.errors import FoBSAMError
+from FoBSAMLib.image.io import WRITABLE, atomic_path
+
+if TYPE_CHECKING:
+    from FoBSAMLib.session.oneshot import OneShot
+
+#: Formats of a figure (drawn by `FoBSAMLib.session.figure`).
+DRAWABLE = (".png", ".pdf", ".svg")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image to segment, and the files that hold what is found."""
+
+    image: Path
+    segmentation: Path
+    report: Path | None = None
+    figure: Path | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files the job writes."""
+        return tuple(f for f in (self.segmentation, self.report, self.figure) if f is not None)
+
+    def write(self, result: OneShot) -> None:
+        """Write the files, each whole or not at all; raises FoBSAMError (``unwritable``)."""
+        result.write(self.segmentation)
+        if self.report is not None:
+            write_json(self.report, result.report())
+        if self.figure is not None:
+            from FoBSAMLib.session.figure import save_figure
+
+            save_figure(result, self.figure)
+
+
+def plan(
+    image: Path,
+    support: Path,
+    output: Path,
+    queries: Sequence[Path],
+    report: Path | None,
+    figure: Path | None,
+) -> list[Job]:
+    """What to segment and where to write it.
+
+    Without queries that is ``image`` to ``output``. With queries it is each of them, to
+    ``output/NAME.seg.nrrd``; NAME also goes into the report's and figure's names when there
+    are several queries.
+    Raises FoBSAMError, before any work is done, for whatever could not be written at the end:
+    folders missing or read-only, unknown formats, two queries of one name, a file that is read.
+    """
+    jobs = [Job(image, output, report, figure)]
+    if queries:
+        jobs = _one_a_query(output, queries, report, figure)
+    inputs = [image, support, *queries]
+    files = [file for job in jobs for file in job.files]
+    if len(set(files)) < len(files):
+        raise FoBSAMError(
+            "bad_request", "Two outputs have the same name.", "Give each a name of its own."
+        )
+    for job in jobs:
+        _check_format(job.segmentation, WRITABLE, "segmentation")
+        _check_format(job.report, (".json",), "report")
+        _check_format(job.figure, DRAWABLE, "figure")
+    for file in files:
+        _check_writable(file, inputs)
+    return jobs
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write a JSON file, whole or not at all."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    with atomic_path(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _one_a_query(
+    folder: Path, queries: Sequence[Path], report: Path | None, figure: Path | None
+) -> list[Job]:
+    if not folder.is_dir():
+        raise FoBSAMError(
+            "unwritable",
+            f"With --query the output is a folder, and {folder} is none.",
+            "Create it first.",
+        )
+    for query in queries:
+        if not query.exists():
+            raise FoBSAMError(
+                "unreadable", f"There is no file or folder {query}.", "Check the path."
+            )
+    names = [Path(query.resolve().name.removesuffix(".gz")).stem for query in queries]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise FoBSAMError(
+            "bad_request",
+            f"Several queries are named {twice[0]}: their results would have one name too.",
+            "Rename one, or segment them one by one.",
+        )
+    several = len(queries) > 1
+    return [
+        Job(
+            query,
+            folder / f"{name}.seg.nrrd",
+            _with_name(report, name) if several else report,
+            _with_name(figure, name) if several else figure,
+        )
+        for query, name in zip(queries, names, strict=True)
+    ]
+
+
+def _with_name(path: Path | None, name: str) -> Path | None:
+    return path and path.with_name(f"{path.stem}-{name}{path.suffix}")
+
+
+def _check_format(path: Path | None, formats: tuple[str, ...], what: str) -> None:
+    if path is not None and not path.name.lower().endswith(formats):
+        raise FoBSAMError(
+            "bad_request",
+            f"A {what} cannot be written as {path.name}.",
+            f"Use {', '.join(formats)}.",
+        )
+
+
+class _ProbeError(Exception):
+    """Leaves `atomic_path` without writing."""
+
+
+def _check_writable(path: Path, inputs: Sequence[Path]) -> None:
+    if path.exists() and any(i.exists() and path.samefile(i) for i in inputs):
+        raise FoBSAMError(
+            "bad_request", f"{path} is read by this very command.", "Choose another name."
+        )
+    with contextlib.suppress(_ProbeError), atomic_path(path):
+        raise _ProbeError
