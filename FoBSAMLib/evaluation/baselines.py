@@ -1,0 +1,175 @@
+"""Segmentation of a volume from a few annotated slices without learning: what to beat.
+
+Every baseline carries a mask outward from each annotated slice, slice by slice, and differs only
+in how one step is made:
+
+- *copy*: the mask as it is;
+- *registration*: the mask moved by deformable registration of the neighbouring slices;
+- *random walker*: the mask's core and its far surroundings are seeds in the next slice;
+- *registration + random walker*: both, the strongest.
+
+Whether a slice still holds the structure is unknown. A `PresenceGate` decides, one rule for all
+baselines: the first slice it refuses ends the way outward. Between two annotated slices that
+both hold the structure nothing is in doubt and it is not asked; the two ways meet half-way. An
+annotated slice with an empty mask says "absent" and ends the way that reaches it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from scipy import ndimage
+
+from FoBSAMLib.evaluation.metrics import dice
+from FoBSAMLib.evaluation.registration import bounding_box, carry_mask
+from FoBSAMLib.prompts import Prompts
+from FoBSAMLib.segmenters.random_walker import CompactSegmenter
+
+#: The walker decides from this far inside the mask to this far outside it, in mm.
+INSIDE_MM, OUTSIDE_MM = 6.0, 3.0
+#: The same without registration: the structure's motion is still to be found.
+UNMOVED_INSIDE_MM, UNMOVED_OUTSIDE_MM = 8.0, 5.0
+#: At least this share of the mask's depth stays a seed, so that thin structures keep one.
+CORE_SHARE = 0.4
+
+#: The mask in the next slice, of (next slice, this slice, mask in this slice, (row, column) mm).
+Step = Callable[[np.ndarray, np.ndarray, np.ndarray, tuple[float, float]], np.ndarray]
+
+
+class PresenceGate(Protocol):
+    """Is the structure in slice ``index``, given the mask [J, I] carried there from ``source``?
+
+    ``source`` is the annotated slice from which the mask came.
+    """
+
+    def __call__(self, index: int, mask: np.ndarray, source: int) -> bool: ...
+
+
+@dataclass(frozen=True)
+class CycleGate:
+    """Presence without labels: carried straight back to the annotated slice, does it fit?
+
+    A mask that has left the structure does not return to where it came from (findings of the
+    feasibility study: AUC 0.95 on MR, 0.93 on CT). The structure has ended where the Dice with
+    the annotation falls below ``agreement``, or the area below ``area`` of the annotation's.
+    """
+
+    image: np.ndarray
+    annotated: Mapping[int, np.ndarray]
+    spacing: tuple[float, float]
+    agreement: float = 0.6
+    area: float = 0.05
+
+    def __call__(self, index: int, mask: np.ndarray, source: int) -> bool:
+        truth = self.annotated[source]
+        if np.count_nonzero(mask) < self.area * np.count_nonzero(truth):
+            return False
+        back = carry_mask(self.image[source], self.image[index], mask, self.spacing)
+        return dice(truth, back) >= self.agreement
+
+
+def copy(
+    following: np.ndarray, current: np.ndarray, mask: np.ndarray, spacing: tuple[float, float]
+) -> np.ndarray:
+    """The mask as it is."""
+    return mask
+
+
+def registration(
+    following: np.ndarray, current: np.ndarray, mask: np.ndarray, spacing: tuple[float, float]
+) -> np.ndarray:
+    """The mask moved by the deformation between the slices."""
+    return carry_mask(following, current, mask, spacing)
+
+
+def random_walker(
+    following: np.ndarray, current: np.ndarray, mask: np.ndarray, spacing: tuple[float, float]
+) -> np.ndarray:
+    """The mask's contour found again by the random walker."""
+    return _walk(following, mask, spacing, UNMOVED_INSIDE_MM, UNMOVED_OUTSIDE_MM)
+
+
+def registration_random_walker(
+    following: np.ndarray, current: np.ndarray, mask: np.ndarray, spacing: tuple[float, float]
+) -> np.ndarray:
+    """The mask moved by the deformation, its contour found again by the random walker."""
+    moved = carry_mask(following, current, mask, spacing)
+    return _walk(following, moved, spacing, INSIDE_MM, OUTSIDE_MM)
+
+
+#: The baselines by the names used in tables and on the command line.
+BASELINES: dict[str, Step] = {
+    "copy": copy,
+    "registration": registration,
+    "random-walker": random_walker,
+    "registration+random-walker": registration_random_walker,
+}
+
+
+def propagate(
+    step: Step,
+    image: np.ndarray,
+    spacing: tuple[float, float],
+    annotated: Mapping[int, np.ndarray],
+    gate: PresenceGate,
+) -> np.ndarray:
+    """Segment a volume from its annotated slices: bool [K, J, I], annotations as drawn.
+
+    ``image`` is the normalised volume, float32 [K, J, I]; ``spacing`` the slices' (row, column)
+    size in mm; ``annotated`` maps slice indices to bool [J, I] masks, empty for "absent".
+    """
+    found = np.zeros(image.shape, bool)
+    for source, mask in annotated.items():
+        found[source] = mask
+    for source in (index for index, mask in annotated.items() if mask.any()):
+        for direction in (-1, 1):
+            indices, certain = _way(source, direction, annotated, len(image))
+            previous = source
+            for index in indices:
+                mask = step(image[index], image[previous], found[previous], spacing)
+                if not (certain or gate(index, mask, source)):
+                    break
+                found[index] = mask
+                previous = index
+    return found
+
+
+def _way(
+    source: int, direction: int, annotated: Mapping[int, np.ndarray], count: int
+) -> tuple[range, bool]:
+    """The slices to reach from an annotated one, and whether they surely hold the structure."""
+    ahead = [index for index in annotated if (index - source) * direction > 0]
+    neighbour = min(ahead, key=lambda index: abs(index - source), default=None)
+    if neighbour is None:
+        return range(source + direction, count if direction > 0 else -1, direction), False
+    if not annotated[neighbour].any():
+        return range(source + direction, neighbour, direction), False
+    between = abs(neighbour - source) - 1
+    # The middle slice of an odd number goes to the way upward, so that no slice has two.
+    share = (between + (direction > 0)) // 2
+    return range(source + direction, source + direction * (share + 1), direction), True
+
+
+def _walk(
+    image: np.ndarray,
+    mask: np.ndarray,
+    spacing: tuple[float, float],
+    inside_mm: float,
+    outside_mm: float,
+) -> np.ndarray:
+    """The mask with its contour found again between the two distances from it."""
+    if not mask.any():
+        return mask
+    box = bounding_box(mask, spacing, 2 * outside_mm)
+    crop = np.pad(mask[box], 1)
+    depth = ndimage.distance_transform_edt(crop, sampling=spacing)[1:-1, 1:-1]
+    distance = ndimage.distance_transform_edt(~crop, sampling=spacing)[1:-1, 1:-1]
+    prior = np.full(depth.shape, 0.5, np.float32)
+    prior[depth >= min(inside_mm, (1 - CORE_SHARE) * depth.max())] = 1.0
+    prior[distance >= outside_mm] = 0.0
+    walked = np.zeros_like(mask)
+    walked[box] = CompactSegmenter().segment(image[box], Prompts(), prior) >= 0.5
+    return walked

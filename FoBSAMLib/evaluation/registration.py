@@ -1,0 +1,142 @@
+"""Deformable registration of slices (SimpleITK), which carries masks from slice to slice.
+
+The settings were chosen on training subjects (CHAOS 1, 5, 10; SABS 0, 5; mask carried slice by
+slice from the organ's largest slice over its other slices): B-splines at half the resolution
+are as good as at full resolution and twelve times as fast, and a control point every 40 mm is
+better than every 20, 30 or 60 mm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import SimpleITK as sitk
+
+#: Registered around the mask: what is farther from it than this cannot help, in mm.
+MARGIN_MM = 15.0
+#: Distance between the control points of the B-splines, in mm.
+CONTROL_SPACING_MM = 40.0
+ITERATIONS = 10
+#: Voxel size of the rigid search between two subjects, in mm.
+COARSE_MM = 4.0
+
+
+def carry_mask(
+    fixed: np.ndarray, moving: np.ndarray, mask: np.ndarray, spacing: tuple[float, float]
+) -> np.ndarray:
+    """Carry a mask from the slice ``moving`` onto the slice ``fixed``.
+
+    All are [H, W]; the mask is bool, as is the result; ``spacing`` is the pixels' size in mm
+    along (rows, columns). Where the registration fails (a slice without any contrast) the mask
+    is returned unmoved, an empty mask always is.
+    """
+    if not mask.any():
+        return mask
+    box = bounding_box(mask, spacing, MARGIN_MM)
+    fixed_image, moving_image, moving_mask = (
+        _image(array[box].astype(np.float32), spacing) for array in (fixed, moving, mask)
+    )
+    try:
+        transform = _register_bspline(fixed_image, moving_image)
+    except RuntimeError:
+        return mask
+    carried = np.zeros_like(mask)
+    carried[box] = _array(sitk.Resample(moving_mask, fixed_image, transform)) >= 0.5
+    return carried
+
+
+def transfer_supports(
+    query: np.ndarray,
+    support: np.ndarray,
+    annotated: Mapping[int, np.ndarray],
+    query_spacing: tuple[float, float, float],
+    support_spacing: tuple[float, float, float],
+) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+    """Lay one subject's annotated slices over another subject, by an affine registration.
+
+    Volumes are float [K, J, I], ``annotated`` maps slices of the support to bool [J, I], and
+    spacings are in mm along (i, j, k). Returns the support's image on the query's grid, and the
+    masks on the query slices in which the annotated slices come to lie.
+    """
+    fixed = _image(query, query_spacing[::-1])
+    moving = _image(support, support_spacing[::-1])
+    transform = _register_affine(fixed, moving)
+    aligned = _array(sitk.Resample(moving, fixed, transform, sitk.sitkLinear, float(support.min())))
+    masks: dict[int, np.ndarray] = {}
+    for index, mask in annotated.items():
+        # A thick slice, so that it meets whole slices of the query although it lies askew.
+        slab = np.zeros(support.shape, np.float32)
+        slab[index] = mask
+        laid = _array(sitk.Resample(_image(slab, support_spacing[::-1]), fixed, transform))
+        best = int(np.argmax(laid.sum(axis=(1, 2))))
+        shadow = laid.max(axis=0)
+        if shadow.any():
+            masks[best] = shadow >= 0.5 * shadow.max()
+    return aligned, masks
+
+
+def bounding_box(
+    mask: np.ndarray, spacing: tuple[float, float], margin_mm: float
+) -> tuple[slice, slice]:
+    """The box around a mask [H, W] that is not empty, with a margin, within the slice."""
+    sides = []
+    for axis, size in enumerate(spacing):
+        used = np.flatnonzero(mask.any(axis=1 - axis))
+        margin = int(np.ceil(margin_mm / size))
+        sides.append(slice(max(used[0] - margin, 0), used[-1] + 1 + margin))
+    return sides[0], sides[1]
+
+
+def _register_bspline(fixed: sitk.Image, moving: sitk.Image) -> sitk.Transform:
+    mesh = [
+        max(2, round(count * size / CONTROL_SPACING_MM))
+        for count, size in zip(fixed.GetSize(), fixed.GetSpacing(), strict=True)
+    ]
+    method = _method([2], [1.0])
+    method.SetMetricAsMeanSquares()
+    method.SetOptimizerAsLBFGSB(numberOfIterations=ITERATIONS, costFunctionConvergenceFactor=1e9)
+    method.SetInitialTransform(sitk.BSplineTransformInitializer(fixed, mesh, 3), inPlace=True)
+    return method.Execute(fixed, moving)
+
+
+def _register_affine(fixed: sitk.Image, moving: sitk.Image) -> sitk.Transform:
+    """Affine transform between two subjects, from their bodies' centres of mass."""
+    start = sitk.CenteredTransformInitializer(
+        _body(fixed),
+        _body(moving),
+        sitk.AffineTransform(3),
+        sitk.CenteredTransformInitializerFilter.MOMENTS,
+    )
+    shrink = [max(1, round(COARSE_MM / size)) for size in fixed.GetSpacing()]
+    method = _method([2, 1], [2.0, 0.0])
+    method.SetMetricAsMattesMutualInformation(32)
+    method.SetOptimizerAsRegularStepGradientDescent(1.0, 1e-3, 60)
+    method.SetOptimizerScalesFromPhysicalShift()
+    method.SetInitialTransform(start, inPlace=True)
+    return method.Execute(sitk.BinShrink(fixed, shrink), moving)
+
+
+def _method(shrink: list[int], sigma: list[float]) -> sitk.ImageRegistrationMethod:
+    method = sitk.ImageRegistrationMethod()
+    method.SetInterpolator(sitk.sitkLinear)
+    method.SetShrinkFactorsPerLevel(shrink)
+    method.SetSmoothingSigmasPerLevel(sigma)
+    method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOff()
+    method.SetNumberOfThreads(1)
+    return method
+
+
+def _body(image: sitk.Image) -> sitk.Image:
+    return sitk.Cast(sitk.OtsuThreshold(image, 0, 1), sitk.sitkFloat32)
+
+
+def _image(array: np.ndarray, sizes: tuple[float, ...]) -> sitk.Image:
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(sizes[::-1])
+    return image
+
+
+def _array(image: sitk.Image) -> np.ndarray:
+    array: np.ndarray = sitk.GetArrayFromImage(image)
+    return array
