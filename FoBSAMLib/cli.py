@@ -150,8 +150,8 @@ def segment(
 
     volume = Volume.read(image)
     drawn = Support.read(support, volume, axis, label or [], known_absent)
-    for job in jobs:
-        target = Volume.read(job.image) if query else volume
+    for path, outputs in jobs:
+        target = Volume.read(path) if query else volume
         with show_progress(target.name) as progress:
             result = run(
                 volume,
@@ -163,9 +163,9 @@ def segment(
                 device=device,
                 progress=progress,
             )
-        job.write(result)
+        outputs.write(result)
         _summarise(result)
-        typer.echo(f"wrote {', '.join(map(str, job.files))}")
+        typer.echo(f"wrote {', '.join(map(str, outputs.files))}")
 
 
 @app.command()

@@ -12,7 +12,7 @@ import numpy as np
 from FoBSAMLib import Support, Volume, segment
 from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.image.io import read_segmentation
-from FoBSAMLib.outputs import Job
+from FoBSAMLib.outputs import Outputs
 
 if TYPE_CHECKING:
     from FoBSAMLib.session.oneshot import OneShot
@@ -38,10 +38,9 @@ def run_demo(folder: Path, progress: Callable[..., None] | None = None) -> list[
     mask[drawn] = known[drawn]
     support = Support.from_masks(volume, {STRUCTURE: mask})
     result = segment(volume, support, progress=progress)
-    chest = folder / "chest"
-    job = Job(*(chest.with_suffix(suffix) for suffix in ("", ".seg.nrrd", ".json", ".png")))
-    job.write(result)
-    return [*_compare(result, known, drawn), f"wrote {', '.join(map(str, job.files))}"]
+    outputs = Outputs(folder / "chest.seg.nrrd", folder / "chest.json", folder / "chest.png")
+    outputs.write(result)
+    return [*_compare(result, known, drawn), f"wrote {', '.join(map(str, outputs.files))}"]
 
 
 def read_example() -> tuple[Volume, np.ndarray]:

@@ -21,17 +21,16 @@ DRAWABLE = (".png", ".pdf", ".svg")
 
 
 @dataclass(frozen=True)
-class Job:
-    """One image to segment, and the files that hold what is found."""
+class Outputs:
+    """The files that hold what is found in one image."""
 
-    image: Path
     segmentation: Path
     report: Path | None = None
     figure: Path | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All files the job writes."""
+        """All of them."""
         return tuple(f for f in (self.segmentation, self.report, self.figure) if f is not None)
 
     def write(self, result: OneShot) -> None:
@@ -52,8 +51,8 @@ def plan(
     queries: Sequence[Path],
     report: Path | None,
     figure: Path | None,
-) -> list[Job]:
-    """What to segment and where to write it.
+) -> list[tuple[Path, Outputs]]:
+    """What to segment, and where to write what is found.
 
     Without queries that is ``image`` to ``output``. With queries it is each of them, to
     ``output/NAME.seg.nrrd``; NAME also goes into the report's and figure's names when there
@@ -61,19 +60,19 @@ def plan(
     Raises FoBSAMError, before any work is done, for whatever could not be written at the end:
     folders missing or read-only, unknown formats, two queries of one name, a file that is read.
     """
-    jobs = [Job(image, output, report, figure)]
+    jobs = [(image, Outputs(output, report, figure))]
     if queries:
         jobs = _one_a_query(output, queries, report, figure)
     inputs = [image, support, *queries]
-    files = [file for job in jobs for file in job.files]
+    files = [file for _, outputs in jobs for file in outputs.files]
     if len(set(files)) < len(files):
         raise FoBSAMError(
             "bad_request", "Two outputs have the same name.", "Give each a name of its own."
         )
-    for job in jobs:
-        _check_format(job.segmentation, WRITABLE, "segmentation")
-        _check_format(job.report, (".json",), "report")
-        _check_format(job.figure, DRAWABLE, "figure")
+    for _, outputs in jobs:
+        _check_format(outputs.segmentation, WRITABLE, "segmentation")
+        _check_format(outputs.report, (".json",), "report")
+        _check_format(outputs.figure, DRAWABLE, "figure")
     for file in files:
         _check_writable(file, inputs)
     return jobs
@@ -88,7 +87,7 @@ def write_json(path: Path, content: object) -> None:
 
 def _one_a_query(
     folder: Path, queries: Sequence[Path], report: Path | None, figure: Path | None
-) -> list[Job]:
+) -> list[tuple[Path, Outputs]]:
     if not folder.is_dir():
         raise FoBSAMError(
             "unwritable",
@@ -110,11 +109,13 @@ def _one_a_query(
         )
     several = len(queries) > 1
     return [
-        Job(
+        (
             query,
-            folder / f"{name}.seg.nrrd",
-            _with_name(report, name) if several else report,
-            _with_name(figure, name) if several else figure,
+            Outputs(
+                folder / f"{name}.seg.nrrd",
+                _with_name(report, name) if several else report,
+                _with_name(figure, name) if several else figure,
+            ),
         )
         for query, name in zip(queries, names, strict=True)
     ]
