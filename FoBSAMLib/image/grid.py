@@ -10,8 +10,8 @@ class NetworkGrid:
     """Maps a slice to the network's ``size`` × ``size`` grid and back.
 
     The slice keeps its physical aspect: its longest side in mm fills the grid, the other is
-    centred (to a whole pixel, so that a slice of the network's pixel size is not interpolated)
-    and padded. Along each axis, with pixel centres at whole numbers,
+    centred and padded. A slice with the network's pixel size is not interpolated: it is
+    centred to a whole pixel. Along each axis, with pixel centres at whole numbers,
     ``network = (slice + 0.5) * scale - 0.5 + offset``.
 
     ``shape`` is (H, W) in pixels and ``spacing`` (row, column) in mm.
@@ -25,7 +25,8 @@ class NetworkGrid:
         extent = np.multiply(shape, spacing)
         #: Network pixels per slice pixel, and where the slice begins; (row, column).
         self.scale = size * np.divide(spacing, extent.max())
-        self.offset = np.floor((size - shape * self.scale) / 2 + 1e-6)
+        centred = (size - shape * self.scale) / 2
+        self.offset = np.where(np.isclose(self.scale, 1), np.floor(centred), centred)
         axes = [
             _Axis(n, scale, offset, size)
             for n, scale, offset in zip(shape, self.scale, self.offset, strict=True)

@@ -97,12 +97,7 @@ def write_segmentation(path: PathLike, segmentation: Segmentation, name: str = "
     then nothing is left of it.
     """
     path = Path(path)
-    if not path.name.lower().endswith(WRITABLE):
-        raise FoBSAMError(
-            "bad_request",
-            f"A segmentation cannot be written as {path.name}.",
-            f"Use one of {', '.join(WRITABLE)}.",
-        )
+    _check_format(path)
     if path.name.lower().endswith(".seg.nrrd"):
         with atomic_path(path) as temporary:
             seg_nrrd.write(temporary, segmentation, name)
@@ -125,6 +120,17 @@ def write_segmentation(path: PathLike, segmentation: Segmentation, name: str = "
             raise _unwritable(path, "the disk may be full") from error
 
 
+def check_output(path: PathLike) -> None:
+    """Raise now the FoBSAMError that `write_segmentation` would raise after the work.
+
+    That is for an unknown format, and for a folder that is missing or read-only.
+    """
+    path = Path(path)
+    _check_format(path)
+    with _temporary_beside(path):
+        pass
+
+
 @contextlib.contextmanager
 def atomic_path(path: PathLike) -> Iterator[Path]:
     """A temporary file beside ``path``, moved there on success and removed on failure.
@@ -133,25 +139,39 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
     read-only folder, becomes a FoBSAMError "unwritable".
     """
     path = Path(path)
+    with _temporary_beside(path) as temporary:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+
+@contextlib.contextmanager
+def _temporary_beside(path: Path) -> Iterator[Path]:
+    """A new empty file in the folder of ``path``, removed in the end if it is still there."""
     suffixes = "".join(path.suffixes[-2:])
     temporary = path.with_name(f".{uuid.uuid4().hex}{suffixes}")
-    if path.exists() and not path.is_file():
-        raise _unwritable(path, "it exists and is not a file")
     try:
+        if not path.parent.is_dir():
+            raise _unwritable(path, f"the folder {path.parent} does not exist")
+        if path.exists() and not path.is_file():
+            raise _unwritable(path, "it exists and is not a file")
         try:
             temporary.touch(exist_ok=False)
             yield temporary
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-            temporary.replace(path)
         finally:
-            # Where the folder is missing or is a file there is nothing to remove.
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                temporary.unlink()
-    except FileNotFoundError as error:
-        raise _unwritable(path, f"the folder {path.parent} does not exist") from error
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise _unwritable(path, error.strerror or str(error)) from error
+
+
+def _check_format(path: Path) -> None:
+    if not path.name.lower().endswith(WRITABLE):
+        raise FoBSAMError(
+            "bad_request",
+            f"A segmentation cannot be written as {path.name}.",
+            f"Use one of {', '.join(WRITABLE)}.",
+        )
 
 
 def _unwritable(path: Path, why: str) -> FoBSAMError:
@@ -169,13 +189,15 @@ def _unreadable(path: Path, why: str) -> FoBSAMError:
 
 
 def _check_readable(path: Path) -> None:
-    if not path.exists():
-        raise FoBSAMError("unreadable", f"There is no file or folder {path}.", "Check the path.")
-    if path.is_file():
-        try:
+    try:
+        if not path.exists():
+            raise FoBSAMError(
+                "unreadable", f"There is no file or folder {path}.", "Check the path."
+            )
+        if path.is_file():
             path.open("rb").close()
-        except OSError as error:
-            raise _unreadable(path, error.strerror or str(error)) from error
+    except OSError as error:
+        raise _unreadable(path, error.strerror or str(error)) from error
 
 
 def _read_image(path: Path) -> tuple[sitk.Image, str]:
@@ -268,7 +290,9 @@ def _read_labelmap(path: Path, like: Volume | None) -> Segmentation:
     array = sitk.GetArrayFromImage(image)
     labels = _as_labels(array, path)
     values = sorted({int(v) for plane in labels for v in np.unique(plane[plane > 0])})
-    if len(values) > MAX_LABELS or path.suffix.lower() in (".jpg", ".jpeg"):
+    if path.suffix.lower() in (".jpg", ".jpeg"):
+        raise _not_labels(path, "JPEG does not keep values")
+    if len(values) > MAX_LABELS:
         raise _not_labels(path, f"it holds {len(values)} values, as an image does")
     structures = tuple(Structure(f"Segment_{v}", v, color=distinct_color(v)) for v in values)
     # A picture has no geometry of its own.
@@ -296,7 +320,7 @@ def _not_labels(path: Path, why: str) -> FoBSAMError:
     return FoBSAMError(
         "bad_request",
         f"{path} is not a labelmap: {why}.",
-        "Give an uncompressed labelmap: 0 outside and one whole number for each structure.",
+        "Give a labelmap: 0 outside and one whole number for each structure.",
     )
 
 
