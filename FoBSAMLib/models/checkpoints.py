@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,9 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         if path.suffix == ".safetensors":
             content = load_file(path)
         else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about pickles that are refused anyway
+                content = torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError as error:
         raise FoBSAMError(
             "unreadable", f"Not allowed to read {path}.", "Check the file's permissions."

@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 
 from FoBSAMLib.errors import FoBSAMError
-
-_AVAILABLE: dict[str, Callable[[], bool]] = {
-    "cuda": torch.cuda.is_available,
-    "mps": torch.backends.mps.is_available,
-    "cpu": lambda: True,
-}
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -21,13 +13,18 @@ def choose_device(name: str = "auto") -> torch.device:
     ``auto`` takes the first there is of cuda, mps, cpu. Raises ``FoBSAMError``
     (``bad_request``) for another name, or a device that this machine does not offer.
     """
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
     if name == "auto":
-        return torch.device(next(kind for kind, there in _AVAILABLE.items() if there()))
-    if name not in _AVAILABLE:
+        return torch.device(next(kind for kind, there in available.items() if there))
+    if name not in available:
         raise FoBSAMError(
             "bad_request", f"There is no device {name!r}.", "Use auto, cpu, cuda or mps."
         )
-    if not _AVAILABLE[name]():
+    if not available[name]:
         raise FoBSAMError(
             "bad_request",
             f"The device {name!r} is not available on this machine.",

@@ -18,14 +18,14 @@ from FoBSAMLib.models.torchvision_ops import ensure_torchvision
 from FoBSAMLib.prompts import Prompts
 from FoBSAMLib.segmenters.base import inside
 
+ensure_torchvision()
 try:
-    ensure_torchvision()
     from segment_anything import SamPredictor, sam_model_registry
 except ImportError as error:
     raise FoBSAMError(
         "bad_request",
-        f"SAM needs the package {error.name}, which is not installed.",
-        "Run: pip install segment-anything torchvision",
+        f"The SAM segmenters cannot be used ({error}).",
+        "Install it: pip install segment-anything.",
     ) from error
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam

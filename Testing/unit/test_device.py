@@ -1,0 +1,44 @@
+"""Choosing the device."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from FoBSAMLib.errors import FoBSAMError
+from FoBSAMLib.models.device import choose_device
+
+
+def offer(monkeypatch, *, cuda: bool, mps: bool) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "expected"),
+    [(True, True, "cuda"), (True, False, "cuda"), (False, True, "mps"), (False, False, "cpu")],
+)
+def test_auto_takes_the_best_there_is(monkeypatch, cuda, mps, expected):
+    offer(monkeypatch, cuda=cuda, mps=mps)
+    assert choose_device() == choose_device("auto") == torch.device(expected)
+
+
+def test_a_device_that_is_there(monkeypatch):
+    offer(monkeypatch, cuda=True, mps=True)
+    for name in ("cpu", "cuda", "mps"):
+        assert choose_device(name) == torch.device(name)
+
+
+@pytest.mark.parametrize("name", ["cuda", "mps"])
+def test_a_device_that_is_not_there(monkeypatch, name):
+    offer(monkeypatch, cuda=False, mps=False)
+    with pytest.raises(FoBSAMError, match=f"{name}.*not available.*auto") as caught:
+        choose_device(name)
+    assert caught.value.code == "bad_request"
+
+
+@pytest.mark.parametrize("name", ["gpu", "", "CUDA"])
+def test_an_unknown_device(name):
+    with pytest.raises(FoBSAMError, match="auto, cpu, cuda or mps") as caught:
+        choose_device(name)
+    assert caught.value.code == "bad_request"
