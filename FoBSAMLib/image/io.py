@@ -7,7 +7,6 @@ error raised says it once.
 from __future__ import annotations
 
 import contextlib
-import gzip
 import os
 import uuid
 import zlib
@@ -18,9 +17,9 @@ import numpy as np
 import SimpleITK as sitk
 
 from FoBSAMLib.errors import FoBSAMError
-from FoBSAMLib.image import dicom, geometry, seg_nrrd
+from FoBSAMLib.image import dicom, geometry, nifti, seg_nrrd
 from FoBSAMLib.image.segmentation import Segmentation, Structure, distinct_color
-from FoBSAMLib.image.volume import Volume, check_voxels
+from FoBSAMLib.image.volume import Volume, check_voxels, not_finite
 from FoBSAMLib.image.windows import detect_modality
 
 #: Formats of photographs: their resolution, if any, is the printer's, not the patient's.
@@ -115,7 +114,9 @@ def write_segmentation(path: PathLike, segmentation: Segmentation, name: str = "
     with atomic_path(path) as temporary, _quiet():
         try:
             sitk.WriteImage(image, str(temporary), useCompression=True)
-            _check_complete(temporary)
+            if nifti.is_nifti(path):
+                # ITK says nothing of a NIfTI file that it could write only in part.
+                nifti.count_not_finite(temporary)
         except (RuntimeError, EOFError, zlib.error) as error:
             raise _unwritable(path, "the disk may be full") from error
 
@@ -253,7 +254,8 @@ def _read_image_file(path: Path) -> tuple[sitk.Image, str]:
             f"{path} has {reader.GetNumberOfComponents()} values a voxel.",
             "Extract one volume first.",
         )
-    _check_complete(path, reader)
+    if nifti.is_nifti(path) and (bad := nifti.count_not_finite(path)):
+        raise not_finite(str(path), bad, int(np.prod(size)))
     image = reader.Execute()
     while image.GetDimension() > 3:
         image = image[..., 0]
@@ -263,24 +265,6 @@ def _read_image_file(path: Path) -> tuple[sitk.Image, str]:
         image.SetSpacing([1.0, 1.0, 1.0])
         image.SetOrigin([0.0, 0.0, 0.0])
     return image, modality
-
-
-def _check_complete(path: Path, reader: sitk.ImageFileReader | None = None) -> None:
-    """Raise EOFError for a NIfTI file cut short: ITK reads, and writes, one without a word."""
-    if not path.name.lower().endswith((".nii", ".nii.gz")):
-        return
-    if reader is None:
-        reader = sitk.ImageFileReader()
-        reader.SetFileName(str(path))
-        reader.ReadImageInformation()
-    voxels = int(np.prod(reader.GetSize())) * reader.GetNumberOfComponents()
-    voxel_bytes = int(reader.GetMetaData("bitpix")) // 8 if reader.HasMetaDataKey("bitpix") else 1
-    size = path.stat().st_size
-    if path.suffix.lower() == ".gz":
-        with gzip.open(path) as file:
-            size = sum(len(chunk) for chunk in iter(lambda: file.read(1 << 20), b""))
-    if size < voxels * voxel_bytes:
-        raise EOFError(f"it is cut short, {size} of {voxels * voxel_bytes} bytes")
 
 
 def _read_labelmap(path: Path, like: Volume | None) -> Segmentation:

@@ -135,14 +135,19 @@ def check_voxels(array: np.ndarray, name: str) -> None:
     if array.dtype.kind == "f":
         bad = array.size - int(np.count_nonzero(np.isfinite(array)))
         if bad:
-            raise FoBSAMError(
-                "bad_request",
-                f"{bad} of {array.size} voxels of {name} are NaN or infinite.",
-                "Replace them first, for instance by the value of the background.",
-            )
+            raise not_finite(name, bad, array.size)
     if array.min() == array.max():
         raise FoBSAMError(
             "bad_request",
             f"{name} is constant: every voxel is {array.flat[0]}.",
             "Check that the right file was given.",
         )
+
+
+def not_finite(name: str, bad: int, total: int) -> FoBSAMError:
+    """The error for NaN and infinite voxels."""
+    return FoBSAMError(
+        "bad_request",
+        f"{bad} of {total} voxels of {name} are NaN or infinite.",
+        "Replace them first, for instance by the value of the background.",
+    )
