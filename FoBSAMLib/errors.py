@@ -1,0 +1,36 @@
+"""The one exception a user meets: what is wrong, and what to do about it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+ErrorCode = Literal[
+    "bad_request",
+    "bad_geometry",
+    "unreadable",
+    "unwritable",
+    "weights_missing",
+    "weights_corrupt",
+    "out_of_memory",
+    "cancelled",
+    "internal",
+]
+
+
+class FoBSAMError(Exception):
+    """An error with a code for programs, and a message and a hint for people.
+
+    ``str(error)`` is one line: what is wrong, then what to do.
+    """
+
+    def __init__(
+        self, code: ErrorCode, message: str, hint: str = "", *, retryable: bool = False
+    ) -> None:
+        super().__init__(code, message, hint)  # by which it is pickled, from worker processes
+        self.code: ErrorCode = code
+        self.message = message
+        self.hint = hint
+        self.retryable = retryable
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
