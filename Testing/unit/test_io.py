@@ -196,6 +196,48 @@ def test_nan_and_infinite_voxels(
     assert f"{count} of 120 voxels of {path} are NaN or infinite." in error.message
 
 
+def swap_bytes(nifti: bytes) -> bytes:
+    """A float32 NIfTI-1 file in the other byte order."""
+    raw = bytearray(nifti)
+    fields = {2: [(36, 38), (40, 56), (68, 76), (120, 122), (252, 256)]}
+    fields[4] = [(0, 4), (32, 36), (56, 68), (76, 120), (124, 148), (256, 328), (352, len(raw))]
+    for size, ranges in fields.items():
+        for start, stop in ranges:
+            swapped = np.frombuffer(raw[start:stop], f"u{size}").byteswap()
+            raw[start:stop] = swapped.tobytes()
+    return bytes(raw)
+
+
+def test_big_endian_nifti(tmp_path: Path) -> None:
+    path = tmp_path / "scan.nii"
+    # A value that in the wrong byte order is infinite.
+    array = np.frombuffer(np.full(120, 0x0000807F, "<u4"), "<f4").reshape(4, 6, 5).copy()
+    array[0] = 1
+    for value, good in ((2, True), (np.nan, False)):
+        array[1, 1, 1] = value
+        path.write_bytes(swap_bytes(save(path, array).read_bytes()))
+        if good:
+            assert (read_volume(path).array == array).all()
+        else:
+            assert "1 of 120 voxels" in refusal(lambda: read_volume(path)).message
+
+
+def test_uncompressed_nifti_named_compressed(tmp_path: Path) -> None:
+    path = save(tmp_path / "scan.nii", NOISE).rename(tmp_path / "scan.nii.gz")
+    assert (read_volume(path).array == NOISE).all()
+
+
+def test_compressed_nifti_named_uncompressed(tmp_path: Path) -> None:
+    path = save(tmp_path / "scan.nii.gz", NOISE).rename(tmp_path / "scan.nii")
+    assert refusal(lambda: read_volume(path)).code == "unreadable"
+
+
+def test_colour_nifti(tmp_path: Path) -> None:
+    pixels = RNG.integers(0, 255, (3, 6, 5, 3), np.uint8)
+    sitk.WriteImage(sitk.GetImageFromArray(pixels, isVector=True), str(tmp_path / "x.nii.gz"))
+    assert (read_volume(tmp_path / "x.nii.gz").array == pixels).all()
+
+
 def test_constant_image(tmp_path: Path) -> None:
     path = save(tmp_path / "scan.nii.gz", np.full((3, 4, 5), 7, np.int16))
     assert refusal(lambda: read_volume(path)).message == (f"{path} is constant: every voxel is 7.")
