@@ -12,7 +12,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import surface_distance
+
+from FoBSAMLib.errors import FoBSAMError
+
+try:
+    import surface_distance
+except ImportError as error:
+    raise FoBSAMError(
+        "bad_request",
+        f"Nothing can be evaluated here ({error}).",
+        "Install it: pip install surface-distance.",
+    ) from error
 
 #: Surfaces closer than this agree, in mm.
 TOLERANCE_MM = 2.0
