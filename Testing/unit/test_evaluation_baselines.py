@@ -1,0 +1,123 @@
+"""Baselines on a disc that moves, grows and ends."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from FoBSAMLib.evaluation.baselines import BASELINES, CycleGate, propagate
+from FoBSAMLib.evaluation.metrics import dice
+from FoBSAMLib.evaluation.registration import carry_mask, transfer_supports
+
+SPACING = (1.5, 1.5)
+
+
+def disc(row: float, column: float, radius: float = 10, size: int = 64) -> np.ndarray:
+    rows, columns = np.ogrid[:size, :size]
+    return (rows - row) ** 2 + (columns - column) ** 2 <= radius**2
+
+
+def picture(mask: np.ndarray, seed: int) -> np.ndarray:
+    noise = np.random.default_rng(seed).normal(0, 0.15, mask.shape)
+    return (2.0 * mask + disc(31, 31, 29) + noise).astype(np.float32)
+
+
+def series(masks: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The truth, bool [K, J, I], and an image of it."""
+    return np.stack(masks), np.stack([picture(mask, seed) for seed, mask in enumerate(masks)])
+
+
+def yes(index: int, mask: np.ndarray, source: int) -> bool:
+    return True
+
+
+@pytest.fixture
+def moving() -> tuple[np.ndarray, np.ndarray]:
+    """A disc that moves by 3 mm a slice."""
+    return series([disc(24 + 2 * index, 32) for index in range(7)])
+
+
+def test_registration_follows_the_motion(moving):
+    truth, image = moving
+    carried = carry_mask(image[1], image[0], truth[0], SPACING)
+    assert dice(truth[1], carried) > 0.96 > dice(truth[1], truth[0])
+
+
+def test_registration_returns_what_it_cannot_move(moving):
+    truth, image = moving
+    flat = np.zeros_like(image[0])
+    assert (carry_mask(flat, flat, truth[0], SPACING) == truth[0]).all()
+    assert not carry_mask(image[1], image[0], np.zeros_like(truth[0]), SPACING).any()
+
+
+def test_every_baseline_but_copy_follows_the_structure(moving):
+    truth, image = moving
+    scores = {
+        name: dice(truth, propagate(step, image, SPACING, {3: truth[3]}, yes))
+        for name, step in BASELINES.items()
+    }
+    assert scores["copy"] < 0.85
+    assert all(score > 0.93 for name, score in scores.items() if name != "copy")
+    assert scores["registration+random-walker"] > 0.96
+
+
+def test_the_cycle_gate_knows_a_mask_that_has_gone_astray(moving):
+    truth, image = moving
+    gate = CycleGate(image, {2: truth[2]}, SPACING)
+    assert gate(4, truth[4], source=2)
+    assert not gate(4, disc(32, 54, 8), source=2)
+    assert not gate(4, disc(28, 32, 1), source=2)
+    assert not gate(4, np.zeros_like(truth[4]), source=2)
+
+
+def test_the_first_refused_slice_ends_the_way(moving):
+    truth, image = moving
+    annotated = {2: truth[2]}
+    found = propagate(BASELINES["copy"], image, SPACING, annotated, lambda index, *_: index != 4)
+    assert found.any(axis=(1, 2)).tolist() == [True] * 4 + [False] * 3
+
+
+def test_annotated_slices_meet_half_way_and_need_no_gate(moving):
+    truth, image = moving
+    annotated = {1: truth[1], 5: truth[5]}
+    found = propagate(BASELINES["copy"], image, SPACING, annotated, lambda *_: False)
+    sources = [1 if (mask == truth[1]).all() else 5 for mask in found[1:6]]
+    assert sources == [1, 1, 1, 5, 5]
+    assert not found[0].any()
+    assert not found[6].any()
+
+
+def test_an_annotated_absent_slice_ends_the_way(moving):
+    truth, image = moving
+    annotated = {2: truth[2], 5: np.zeros_like(truth[5])}
+    found = propagate(BASELINES["copy"], image, SPACING, annotated, yes)
+    assert found.any(axis=(1, 2)).tolist() == [True] * 5 + [False] * 2
+
+
+def test_annotated_slices_stay_as_drawn(moving):
+    truth, image = moving
+    drawn = disc(40, 20, 5)
+    for step in BASELINES.values():
+        found = propagate(step, image, SPACING, {3: drawn}, yes)
+        assert (found[3] == drawn).all()
+
+
+def test_a_structure_of_one_pixel_is_no_trouble(moving):
+    truth, image = moving
+    point = np.zeros_like(truth[0])
+    point[30, 30] = True
+    for step in BASELINES.values():
+        found = propagate(step, image, SPACING, {3: point}, yes)
+        assert found.shape == image.shape
+
+
+def test_supports_of_another_subject_are_laid_over_this_one():
+    truth, image = series([disc(30, 26, 4 + index) for index in range(9)])
+    other = np.roll(image, 4, axis=2)
+    aligned, laid = transfer_supports(
+        image, other, {4: np.roll(truth[4], 4, axis=1)}, (1.5, 1.5, 5), (1.5, 1.5, 5)
+    )
+    assert aligned.shape == image.shape
+    ((index, mask),) = laid.items()
+    assert abs(index - 4) <= 1
+    assert dice(truth[4], mask) > 0.85
