@@ -20,7 +20,13 @@ if TYPE_CHECKING:
     from FoBSAMLib.image.volume import Axis, Volume
     from FoBSAMLib.session.oneshot import OneShot
 
-DEVICE = Literal["auto", "cpu", "cuda", "mps"]
+GeneratorOption = Annotated[str, typer.Option(metavar="NAME", help="What finds the prompts.")]
+SegmenterOption = Annotated[
+    str, typer.Option(metavar="NAME", help="What turns prompts into masks.")
+]
+DeviceOption = Annotated[
+    Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where to compute.")
+]
 #: Results less sure than this are named for the user to look at.
 UNSURE = 0.6
 
@@ -124,13 +130,9 @@ def segment(
             metavar="LABEL:SLICE", help="A slice known not to hold a structure; may be repeated."
         ),
     ] = None,
-    generator: Annotated[
-        str, typer.Option(metavar="NAME", help="What finds the prompts.")
-    ] = "fob-lite",
-    segmenter: Annotated[
-        str, typer.Option(metavar="NAME", help="What turns prompts into masks.")
-    ] = "compact",
-    device: Annotated[DEVICE, typer.Option(help="Where to compute.")] = "auto",
+    generator: GeneratorOption = "fob-lite",
+    segmenter: SegmenterOption = "compact",
+    device: DeviceOption = "auto",
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="Write what was found, slice by slice.")
     ] = None,
@@ -181,6 +183,68 @@ def demo(
     with show_progress("chest CT") as progress:
         lines = run_demo(output, progress)
     typer.echo("\n".join(lines))
+
+
+@app.command()
+def evaluate(
+    dataset: Annotated[str, typer.Argument(help="Which data set: chaos or sabs.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of image_N.nii.gz and label_N.nii.gz.", metavar="DIR")
+    ],
+    protocol: Annotated[
+        Literal["interactive", "whole"],
+        typer.Option(help="Annotate slices of each volume itself, or of another subject's."),
+    ] = "interactive",
+    annotated: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Annotated slices (interactive).")
+    ] = 1,
+    subject: Annotated[
+        list[int] | None,
+        typer.Option(metavar="N", help="Only this subject; may be repeated.  [default: check set]"),
+    ] = None,
+    organ: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Only this organ; may be repeated.")
+    ] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Only this method; may be repeated.")
+    ] = None,
+    generator: GeneratorOption = "fob-lite",
+    segmenter: SegmenterOption = "compact",
+    device: DeviceOption = "auto",
+    jobs: Annotated[int, typer.Option(min=1, help="Subjects at a time.")] = 1,
+    json: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="Write every figure.")
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(metavar="FILE.md", help="Write the table.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep the subjects that --json already holds.")
+    ] = False,
+) -> None:
+    """Measure FoBSAM and the baselines on a labelled data set."""
+    from FoBSAMLib.evaluation import command, tables
+    from FoBSAMLib.progress import show_progress
+
+    with show_progress(f"{dataset}, {protocol}") as progress:
+        document = command.run(
+            dataset,
+            folder,
+            protocol,
+            subjects=subject,
+            organs=organ,
+            methods=method,
+            slices_annotated=annotated,
+            generator=generator,
+            segmenter=segmenter,
+            device=device,
+            jobs=jobs,
+            json_file=json,
+            markdown_file=markdown,
+            resume=resume,
+            progress=progress,
+        )
+    typer.echo(tables.markdown(document))
 
 
 def _parse_slices(text: str | None) -> slice | None:
