@@ -147,11 +147,13 @@ def segment(
 
     jobs = plan(image, support, output, query or [], report, figure)
     from FoBSAMLib import Support, Volume
-    from FoBSAMLib import segment as run
-    from FoBSAMLib.progress import show_progress
 
     volume = Volume.read(image)
     drawn = Support.read(support, volume, axis, label or [], known_absent)
+    # torch comes with this one: a wrong image is told sooner.
+    from FoBSAMLib import segment as run
+    from FoBSAMLib.progress import show_progress
+
     for path, outputs in jobs:
         target = Volume.read(path) if query else volume
         with show_progress(target.name) as progress:

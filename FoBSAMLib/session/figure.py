@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.lines import Line2D
 
 from FoBSAMLib.image.io import atomic_path
 from FoBSAMLib.image.segmentation import Structure
@@ -154,5 +155,11 @@ def _draw_curves(
     )
     photograph = volume.slice_count(support.axis) == 1 and volume.spacing == (1.0, 1.0, 1.0)
     right.set(ylim=(0, None), ylabel=f"area ({'pixels' if photograph else 'mm²'})")
-    handles = [*panel.get_legend_handles_labels()[0], *right.get_legend_handles_labels()[0]]
-    panel.legend(handles=handles, loc="center left", bbox_to_anchor=(1.07, 0.5), frameon=False)
+    dots = [
+        Line2D([], [], color=color, marker="o", linestyle="", label=f"{kind} prompt")
+        for color, kind in ((FOREGROUND, "foreground"), (BACKGROUND, "background"))
+    ]
+    curves = [*panel.get_legend_handles_labels()[0], *right.get_legend_handles_labels()[0]]
+    panel.legend(
+        handles=[*curves, *dots], loc="center left", bbox_to_anchor=(1.07, 0.5), frameon=False
+    )

@@ -80,9 +80,7 @@ def test_support_that_covers_every_slice(refused, tmp_path):
     everywhere = np.zeros(phantom.SHAPE, np.uint8)
     everywhere[:, 20:30, 20:30] = 1
     phantom.save(tmp_path / "all.nii.gz", everywhere)
-    assert "every" in refused("--axis", "k", support="all.nii.gz") or "all" in refused(
-        "--axis", "k", support="all.nii.gz"
-    )
+    assert "all 12 slices" in refused("--axis", "k", support="all.nii.gz")
 
 
 def test_two_axes_equally_likely(refused, tmp_path):
@@ -188,12 +186,12 @@ def test_device_that_is_not_there(refused):
     assert "mps" in refused("--device", "mps")
 
 
-@pytest.mark.parametrize("text", ["3", "a:b", "1:2:3", "1.5:3", "2-4"])
+@pytest.mark.parametrize("text", ["3", "a:b", "1:2:3"])
 def test_slices_that_are_no_range(refused, text):
     assert "A:B" in refused("--slices", text)
 
 
-@pytest.mark.parametrize("text", ["4:4", "5:2", "0:13", "20:30", "-13:4"])
+@pytest.mark.parametrize("text", ["4:4", "0:13", "-13:4"])
 def test_slices_outside_the_image(refused, text):
     assert "0:12" in refused("--slices", text)
 
