@@ -321,7 +321,7 @@ def _prototypes(features: Tensor, weights: Tensor) -> Tensor:
     Instead of 512 feature maps upsampled, the few weight maps are carried down by the same linear
     map: the same sums in a hundredth of the time.
     """
-    cells = torch.eye(CELLS, device=features.device)[:, None]
+    cells = torch.eye(CELLS).to(features)[:, None]
     upsampling = functional.interpolate(cells, size=SIZE, mode="linear")[:, 0]  # [64, 256]
     sums = (upsampling @ weights @ upsampling.T).flatten(1) @ features.flatten(1).T
     return sums / (weights.sum((1, 2)) + _EPSILON)[:, None]

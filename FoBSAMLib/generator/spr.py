@@ -34,7 +34,7 @@ class RingGraph(nn.Module):
     def forward(self, query: Tensor, support: Tensor) -> Tensor:
         """Messages [n, c] between the query's prototypes [n, c], linked as the support's are."""
         likeness = self.W_theta(support) @ self.W_phi(support).T / math.sqrt(support.shape[1])
-        identity = torch.eye(len(support), device=support.device)
+        identity = torch.eye(len(support)).to(support)
         ring = identity.roll(1, 0) + identity.roll(-1, 0)
         alpha = self.alpha.clamp(0, 1)
         links = alpha * likeness.softmax(-1) + (1 - alpha) * ring
