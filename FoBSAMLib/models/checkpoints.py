@@ -71,7 +71,11 @@ def load_into(
     }
     found = [f"{_brief(names)} {problem}" for problem, names in problems.items() if names]
     if found:
-        raise _corrupt(Path(path), f"does not fit the model ({'; '.join(found)})")
+        raise FoBSAMError(
+            "weights_corrupt",
+            f"The weights file {path} does not fit the model ({'; '.join(found)}).",
+            "Check that it was made for this model.",
+        )
     module.load_state_dict(given)
 
 
