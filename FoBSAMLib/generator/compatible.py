@@ -273,7 +273,7 @@ def _drop_loss_buffer(module: nn.Module, state_dict: dict, prefix: str, *_: obje
 
 def _check_shape(array: np.ndarray, what: str, dimensions: int) -> None:
     shape = np.shape(array)
-    if len(shape) != dimensions or shape[-2:] != (SIZE, SIZE):
+    if len(shape) != dimensions or shape[-2:] != (SIZE, SIZE) or not shape[0]:
         raise FoBSAMError(
             "bad_geometry",
             f"The {what} has the shape {'×'.join(map(str, shape))}; the paper's network takes "
