@@ -8,6 +8,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from importlib.metadata import version
 from multiprocessing import get_context
@@ -17,9 +18,9 @@ from typing import Any, Literal
 import SimpleITK as sitk
 
 from FoBSAMLib.errors import FoBSAMError
-from FoBSAMLib.evaluation.cost import measure_cost
+from FoBSAMLib.evaluation.cost import Cost, measure_cost
 from FoBSAMLib.evaluation.datasets import Dataset, find_dataset
-from FoBSAMLib.evaluation.protocols import METHODS, TOOL, Settings, interactive, whole
+from FoBSAMLib.evaluation.protocols import METHODS, TOOL, Record, Settings, interactive, whole
 from FoBSAMLib.evaluation.tables import markdown
 from FoBSAMLib.image.io import atomic_path
 from FoBSAMLib.version import __version__
@@ -84,9 +85,6 @@ def run(
     done = {record["subject"] for record in document["records"]}
     todo = [subject for subject in chosen if subject not in done]
     _write(document, json_file, markdown_file)
-    if TOOL in settings.methods and "cost" not in document:
-        cost = measure_cost(found, chosen[0], settings.organs[0], generator, segmenter, device)
-        document["cost"] = asdict(cost)
     if progress:
         progress(len(chosen) - len(todo), len(chosen), None)
     results = _evaluate(found, protocol, settings, todo, jobs)
@@ -97,6 +95,10 @@ def run(
         _write(document, json_file, markdown_file)
         if progress:
             progress(count, len(chosen), subject)
+    if TOOL in settings.methods and "cost" not in document:
+        cost = measure_cost(found, chosen[0], settings.organs[0], generator, segmenter, device)
+        document["cost"] = _plain(cost)
+        _write(document, json_file, markdown_file)
     return document
 
 
@@ -111,7 +113,7 @@ def _describe(
         "question": {
             "dataset": dataset.description.name,
             "protocol": protocol,
-            **json.loads(json.dumps(asdict(settings))),
+            **_plain(settings),
         },
         "subjects": list(subjects),
         "command": " ".join(["fobsam", *sys.argv[1:]]),
@@ -187,6 +189,12 @@ def _evaluate(
         try:
             for future in as_completed(waiting):
                 yield waiting[future], future.result()
+        except BrokenProcessPool as error:
+            raise FoBSAMError(
+                "out_of_memory",
+                "A process ended without an answer, most likely for want of memory.",
+                "Use --jobs 1; with --resume nothing is lost.",
+            ) from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -200,7 +208,13 @@ def _evaluate_subject(
         records = interactive(case, settings)
     else:
         records = whole(case, dataset.read(dataset.description.support), settings)
-    return [asdict(record) for record in records]
+    return [_plain(record) for record in records]
+
+
+def _plain(values: Settings | Record | Cost) -> dict[str, Any]:
+    """As it will be read from JSON again, with lists for tuples."""
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(values)))
+    return plain
 
 
 def _prepare_process(threads: int) -> None:

@@ -47,8 +47,8 @@ class Summary:
 
 def dice(truth: np.ndarray, found: np.ndarray) -> float:
     """Dice overlap of two bool masks of one shape, 0 to 1."""
-    voxels = np.count_nonzero(truth) + np.count_nonzero(found)
-    return 2.0 * np.count_nonzero(truth & found) / voxels if voxels else 1.0
+    voxels = int(np.count_nonzero(truth)) + int(np.count_nonzero(found))
+    return 2.0 * int(np.count_nonzero(truth & found)) / voxels if voxels else 1.0
 
 
 def surface_agreement(

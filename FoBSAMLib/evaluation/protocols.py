@@ -208,7 +208,7 @@ def _run_baselines(
     baseline first makes its own step from there.
     """
     spacing = volume.slice_spacing("k")
-    for method, step in BASELINES.items():
+    for method, baseline in BASELINES.items():
         if method not in settings.methods:
             continue
         for presence in ("own", "tool") if kept else ("own",):
@@ -216,11 +216,13 @@ def _run_baselines(
             start = dict(annotated)
             if other_image is not None:
                 for index, mask in annotated.items():
-                    start[index] = step(image[index], other_image[index], mask, spacing)
+                    start[index] = baseline.step(image[index], other_image[index], mask, spacing)
             gate: PresenceGate = (
-                _told(kept) if kept and presence == "tool" else CycleGate(image, start, spacing)
+                _told(kept)
+                if kept and presence == "tool"
+                else CycleGate(image, start, spacing, baseline.agreement)
             )
-            found = propagate(step, image, spacing, start, gate)
+            found = propagate(baseline.step, image, spacing, start, gate)
             yield method, presence, found, time.perf_counter() - started
 
 

@@ -2,8 +2,7 @@
 
 The settings were chosen on training subjects (CHAOS 1, 5, 10; SABS 0, 5; mask carried slice by
 slice from the organ's largest slice over its other slices): B-splines at half the resolution
-are as good as at full resolution and twelve times as fast, and a control point every 40 mm is
-better than every 20, 30 or 60 mm.
+are as good as at full resolution (mean Dice 0.862 and 0.858 on CHAOS) and three times as fast.
 """
 
 from __future__ import annotations

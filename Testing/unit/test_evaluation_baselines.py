@@ -53,8 +53,8 @@ def test_registration_returns_what_it_cannot_move(moving):
 def test_every_baseline_but_copy_follows_the_structure(moving):
     truth, image = moving
     scores = {
-        name: dice(truth, propagate(step, image, SPACING, {3: truth[3]}, yes))
-        for name, step in BASELINES.items()
+        name: dice(truth, propagate(baseline.step, image, SPACING, {3: truth[3]}, yes))
+        for name, baseline in BASELINES.items()
     }
     assert scores["copy"] < 0.85
     assert all(score > 0.93 for name, score in scores.items() if name != "copy")
@@ -63,7 +63,7 @@ def test_every_baseline_but_copy_follows_the_structure(moving):
 
 def test_the_cycle_gate_knows_a_mask_that_has_gone_astray(moving):
     truth, image = moving
-    gate = CycleGate(image, {2: truth[2]}, SPACING)
+    gate = CycleGate(image, {2: truth[2]}, SPACING, agreement=0.5)
     assert gate(4, truth[4], source=2)
     assert not gate(4, disc(32, 54, 8), source=2)
     assert not gate(4, disc(28, 32, 1), source=2)
@@ -73,14 +73,16 @@ def test_the_cycle_gate_knows_a_mask_that_has_gone_astray(moving):
 def test_the_first_refused_slice_ends_the_way(moving):
     truth, image = moving
     annotated = {2: truth[2]}
-    found = propagate(BASELINES["copy"], image, SPACING, annotated, lambda index, *_: index != 4)
+    found = propagate(
+        BASELINES["copy"].step, image, SPACING, annotated, lambda index, *_: index != 4
+    )
     assert found.any(axis=(1, 2)).tolist() == [True] * 4 + [False] * 3
 
 
 def test_annotated_slices_meet_half_way_and_need_no_gate(moving):
     truth, image = moving
     annotated = {1: truth[1], 5: truth[5]}
-    found = propagate(BASELINES["copy"], image, SPACING, annotated, lambda *_: False)
+    found = propagate(BASELINES["copy"].step, image, SPACING, annotated, lambda *_: False)
     sources = [1 if (mask == truth[1]).all() else 5 for mask in found[1:6]]
     assert sources == [1, 1, 1, 5, 5]
     assert not found[0].any()
@@ -90,15 +92,15 @@ def test_annotated_slices_meet_half_way_and_need_no_gate(moving):
 def test_an_annotated_absent_slice_ends_the_way(moving):
     truth, image = moving
     annotated = {2: truth[2], 5: np.zeros_like(truth[5])}
-    found = propagate(BASELINES["copy"], image, SPACING, annotated, yes)
+    found = propagate(BASELINES["copy"].step, image, SPACING, annotated, yes)
     assert found.any(axis=(1, 2)).tolist() == [True] * 5 + [False] * 2
 
 
 def test_annotated_slices_stay_as_drawn(moving):
-    truth, image = moving
+    _, image = moving
     drawn = disc(40, 20, 5)
-    for step in BASELINES.values():
-        found = propagate(step, image, SPACING, {3: drawn}, yes)
+    for baseline in BASELINES.values():
+        found = propagate(baseline.step, image, SPACING, {3: drawn}, yes)
         assert (found[3] == drawn).all()
 
 
@@ -106,8 +108,8 @@ def test_a_structure_of_one_pixel_is_no_trouble(moving):
     truth, image = moving
     point = np.zeros_like(truth[0])
     point[30, 30] = True
-    for step in BASELINES.values():
-        found = propagate(step, image, SPACING, {3: point}, yes)
+    for baseline in BASELINES.values():
+        found = propagate(baseline.step, image, SPACING, {3: point}, yes)
         assert found.shape == image.shape
 
 
