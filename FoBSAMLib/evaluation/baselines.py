@@ -116,8 +116,8 @@ class Baseline:
 BASELINES = {
     "copy": Baseline(copy, 0.7),
     "registration": Baseline(registration, 0.7),
-    "random-walker": Baseline(random_walker, 0.5),
-    "registration+random-walker": Baseline(registration_random_walker, 0.35),
+    "random-walker": Baseline(random_walker, 0.25),
+    "registration+random-walker": Baseline(registration_random_walker, 0.25),
 }
 
 
