@@ -249,6 +249,32 @@ def evaluate(
     typer.echo(tables.markdown(document))
 
 
+@app.command()
+def train(
+    dataset: Annotated[str, typer.Argument(help="Data sets: chaos, sabs or chaos,sabs.")],
+    folder: Annotated[Path, typer.Argument(help="Folder that holds them.", metavar="DIR")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            metavar="RUN",
+            help="Folder for weights, log and curve; an interrupted run there goes on.",
+        ),
+    ] = Path("runs/fob-lite"),
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="Steps, rates, seed and so on.")
+    ] = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Train fob-lite on images alone, without organ labels."""
+    from FoBSAMLib.progress import show_progress
+    from FoBSAMLib.training import command
+
+    weights = command.run(
+        dataset, folder, output, config_file=config, device=device, show=show_progress
+    )
+    typer.echo(f"wrote {weights}")
+
+
 def _parse_slices(text: str | None) -> slice | None:
     if text is None:
         return None

@@ -163,7 +163,7 @@ def test_ctrl_c_stops_at_once_and_leaves_nothing(tmp_path, environment):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     os.close(stderr)
-    shown = _read_until(terminal, r" [1-9]\d*/\d+ ")
+    shown = _read_until(terminal, r"[1-9]\d*/\d+")
     process.send_signal(signal.SIGINT)
     shown += _read_until(terminal, None)
     assert process.wait(timeout=30) == 130
