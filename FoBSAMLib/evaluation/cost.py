@@ -5,6 +5,7 @@ Measured apart from the evaluation, whose own process holds truth, baselines and
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -18,12 +19,14 @@ from FoBSAMLib.evaluation.datasets import Dataset
 @dataclass(frozen=True)
 class Cost:
     """``first_result_s`` counts from the start of the process, imports and reading included;
-    ``peak_memory_mb`` is that of one organ segmented in the whole volume."""
+    ``peak_memory_mb`` is that of one organ segmented in the whole volume. ``models`` says what
+    computed: names, weights' checksums, device."""
 
     subject: int
     organ: str
     first_result_s: float
     peak_memory_mb: float
+    models: dict[str, str]
 
 
 def measure_cost(
@@ -43,7 +46,7 @@ def measure_cost(
         last = process.stdout.readline()
     if process.returncode or not last:
         raise FoBSAMError("internal", f"The cost of {organ} in {image} could not be measured.")
-    return Cost(subject, organ, first, float(last))
+    return Cost(subject, organ, first, **json.loads(last))
 
 
 def _segment_once(
@@ -67,7 +70,8 @@ def _segment_once(
     print("first result", flush=True)
     for _ in results:
         pass
-    print(peak_memory_mb(), flush=True)
+    last = {"peak_memory_mb": peak_memory_mb(), "models": session.models}
+    print(json.dumps(last), flush=True)
 
 
 def peak_memory_mb() -> float:

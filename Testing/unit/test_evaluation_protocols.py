@@ -74,7 +74,7 @@ def folder(dataset: Dataset) -> Path:
 def copying(monkeypatch: pytest.MonkeyPatch) -> None:
     """The stand-in for the tool, and no process of its own that would measure its cost."""
     monkeypatch.setattr(protocols, "LocalSession", CopySession)
-    monkeypatch.setattr(command, "measure_cost", lambda *_: Cost(19, "liver", 1.5, 800.0))
+    monkeypatch.setattr(command, "measure_cost", lambda *_: Cost(19, "liver", 1.5, 800.0, {}))
 
 
 def copied(truth: np.ndarray, index: int) -> np.ndarray:
@@ -272,3 +272,4 @@ def test_the_cost_is_measured_in_a_process_of_its_own(dataset):
     cost = measure_cost(dataset, 19, "liver", "fob-lite", "compact", "cpu")
     assert 0.1 < cost.first_result_s < 60
     assert 50 < cost.peak_memory_mb < 4000
+    assert cost.models["device"] == "cpu"
