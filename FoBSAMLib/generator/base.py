@@ -1,0 +1,55 @@
+"""What every prompt generator offers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from FoBSAMLib.prompts import Prompts
+
+
+class Remembered(NamedTuple):
+    """A slice whose mask is known: its features and the mask's coverage, float32 [256, 256]."""
+
+    features: Any
+    mask: np.ndarray
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What a generator says of a query slice.
+
+    ``prompts`` are in pixels of the 256×256 grid. ``probability`` [256, 256] is the generator's
+    own mask, or None where it gives points alone. ``margin`` says how much more alike the
+    structure found is to the remembered structure than to what lies around that, as a
+    difference of cosines (0 where not known).
+    """
+
+    prompts: Prompts
+    probability: np.ndarray | None = None
+    margin: float = 0.0
+
+
+class Generator(Protocol):
+    """Support slices with masks and a query slice in, prompts out."""
+
+    name: str
+    #: What identifies its weights: their sha256.
+    weights: str
+
+    def encode(self, slices: np.ndarray) -> list[Any]:
+        """Features of z-scored slices, float32 [n, 256, 256], one entry a slice."""
+
+    def propose(
+        self, query: Any, memory: Sequence[Remembered], *, foreign: bool = False
+    ) -> Proposal:
+        """Find the structure in a query slice.
+
+        Args:
+            query: one entry of what ``encode`` gave.
+            memory: slices that hold the structure, the nearest to the query last.
+            foreign: the memory is of another image, so places tell nothing.
+        """

@@ -1,0 +1,108 @@
+"""The default generator: `FobLite` with its shipped weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from FoBSAMLib.generator.base import Proposal, Remembered
+from FoBSAMLib.generator.lite import GRID, RADIUS, SIZE, Features, FobLite, Memory, prompt_maps
+from FoBSAMLib.generator.matching import BLOCK, Reading
+from FoBSAMLib.generator.ring import sample_ring, spread_points
+from FoBSAMLib.prompts import Prompts
+
+CELL = SIZE // GRID
+#: Slices encoded at once.
+BATCH = 8
+
+
+class FobLiteGenerator:
+    """Runs `FobLite` slice by slice on the region round the remembered structure."""
+
+    name = "fob-lite"
+
+    def __init__(self, model: FobLite, device: torch.device, weights: str = ""):
+        self.model = model.to(device).to(memory_format=torch.channels_last).eval()
+        self.device = device
+        self.weights = weights
+
+    @torch.inference_mode()
+    def encode(self, slices: np.ndarray) -> list[Features]:
+        """See `Generator.encode`. Kept in half precision: 4 MB a slice would be 2 GB a CT."""
+        batch = torch.from_numpy(slices).to(self.device)[:, None]
+        encoded = []
+        for part in batch.split(BATCH):
+            features = self.model.encode(part.contiguous(memory_format=torch.channels_last))
+            halves = Features(*(f.half() for f in features))
+            encoded += [halves.pick(slice(n, n + 1)) for n in range(len(part))]
+        return encoded
+
+    @torch.inference_mode()
+    def propose(
+        self, query: Features, memory: Sequence[Remembered], *, foreign: bool = False
+    ) -> Proposal:
+        """See `Generator.propose`."""
+        features = Features(*(f.float() for f in query))
+        masks = [torch.from_numpy(item.mask).to(self.device) for item in memory]
+        box = (0, GRID, 0, GRID) if foreign else _region(torch.stack(masks).amax(0))
+        keys = torch.stack([item.features.key[0].float() for item in memory])
+        remembered = Memory(
+            _crop(keys, box)[None], _crop(torch.stack(masks), box)[None, :, None]
+        )
+        region = Features(*(_crop(f, box) for f in features))
+        reading = self.model.match(region, remembered, anywhere=foreign)
+
+        last = Features(*(f.float() for f in memory[-1].features))
+        ring = sample_ring(memory[-1].mask >= 0.5)
+        background = torch.zeros(1, 0, 2, device=self.device)
+        if len(ring):
+            located = self.model.locate(
+                features,
+                last,
+                masks[-1][None, None],
+                torch.from_numpy(ring + 0.5).to(self.device)[None] / SIZE,
+                torch.tensor([0.0 if foreign else 1.0], device=self.device),
+            )
+            background, similarity = located.points, located.similarity
+        else:  # no room for a ring: the structure fills the slice
+            similarity = torch.zeros(1, GRID, GRID, device=self.device)
+        maps = prompt_maps(background, background[:, :0])
+        logits = self.model.decode(region, reading, _crop(similarity, box), _crop(maps, box))
+        top, bottom, left, right = (CELL * edge for edge in box)
+        probability = np.zeros((SIZE, SIZE), np.float32)
+        probability[top:bottom, left:right] = logits[0, 0].sigmoid().cpu().numpy()
+        prompts = Prompts(
+            background[0].cpu().numpy() * SIZE - 0.5, spread_points(probability >= 0.5)
+        )
+        return Proposal(prompts, probability, _margin(reading, logits))
+
+
+def _region(mask: Tensor) -> tuple[int, int, int, int]:
+    """Cells (top, bottom, left, right) round a mask, with the matching window, in whole blocks."""
+    cells = F.max_pool2d(mask[None, None], CELL)[0, 0] > 0
+    edges = []
+    for axis in (1, 0):
+        used = cells.any(axis).nonzero().flatten().tolist() or [GRID // 2]
+        low = max(used[0] - RADIUS - 2, 0) // BLOCK * BLOCK
+        high = min(-(-(used[-1] + RADIUS + 3) // BLOCK) * BLOCK, GRID)
+        edges += [low, high]
+    return edges[0], edges[1], edges[2], edges[3]
+
+
+def _crop(maps: Tensor, box: tuple[int, int, int, int]) -> Tensor:
+    """The region of maps [..., h, w] of any resolution."""
+    scale = maps.shape[-1] // GRID
+    top, bottom, left, right = (scale * edge for edge in box)
+    return maps[..., top:bottom, left:right]
+
+
+def _margin(reading: Reading, logits: Tensor) -> float:
+    """Mean difference of the best cosines, to the structure and to its surroundings."""
+    cells = F.avg_pool2d((logits > 0).float(), CELL) >= 0.5
+    if not cells.any():
+        return -1.0
+    return float((reading.inside - reading.outside)[cells].mean())

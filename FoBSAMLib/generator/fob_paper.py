@@ -1,0 +1,38 @@
+"""The paper's network as a generator of this project; its weights are the user's to bring."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from FoBSAMLib.generator.base import Proposal, Remembered
+from FoBSAMLib.generator.compatible import CompatibleFoB, Features
+
+
+class FobPaperGenerator:
+    """Prompts of `CompatibleFoB`, from the last remembered slice; it gives points alone."""
+
+    name = "fob-paper"
+
+    def __init__(self, model: CompatibleFoB, weights: str = ""):
+        self.model = model
+        self.weights = weights
+
+    @classmethod
+    def from_checkpoint(cls, path: Path, device: str, weights: str) -> FobPaperGenerator:
+        return cls(CompatibleFoB.from_checkpoint(path, device), weights)
+
+    def encode(self, slices: np.ndarray) -> list[Features]:
+        """See `Generator.encode`."""
+        features = self.model.encode(slices)
+        return [features[n : n + 1] for n in range(len(slices))]
+
+    def propose(
+        self, query: Features, memory: Sequence[Remembered], *, foreign: bool = False
+    ) -> Proposal:
+        """See `Generator.propose`."""
+        last = memory[-1]
+        mask = (last.mask >= 0.5).astype(np.float32)
+        return Proposal(self.model.propose(last.features, mask, query)[0])

@@ -1,0 +1,72 @@
+"""Generators by name; what a generator needs is imported when it is created."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from pathlib import Path
+
+from FoBSAMLib.errors import FoBSAMError
+from FoBSAMLib.generator.base import Generator
+from FoBSAMLib.models.device import choose_device
+from FoBSAMLib.models.paths import resource
+
+NAMES = ("fob-lite", "fob-paper")
+
+
+def create(name: str, device: str = "auto") -> Generator:
+    """The generator called ``name``, computing on ``device``.
+
+    ``fob-lite`` uses its shipped weights, ``fob-lite:FILE`` others; ``fob-paper:FILE`` is the
+    paper's network with one of its checkpoints. Raises ``FoBSAMError``: ``bad_request`` for an
+    unknown name (the nearest is named), ``weights_missing``, ``weights_corrupt``.
+    """
+    kind, _, file = name.partition(":")
+    if kind not in NAMES:
+        nearest = difflib.get_close_matches(kind, NAMES, n=1, cutoff=0.4)
+        hint = f"Did you mean {nearest[0]!r}? " if nearest else ""
+        raise FoBSAMError(
+            "bad_request", f"There is no generator {kind!r}.", f"{hint}Known: {', '.join(NAMES)}."
+        )
+    if kind == "fob-paper":
+        return _fob_paper(file, device)
+    return _fob_lite(Path(file).expanduser() if file else resource("weights/fob-lite.safetensors"), device)
+
+
+def _fob_lite(path: Path, device: str) -> Generator:
+    from FoBSAMLib.generator.fob_lite import FobLiteGenerator
+    from FoBSAMLib.generator.lite import FobLite
+    from FoBSAMLib.models.checkpoints import load_checkpoint, load_into
+
+    _require(path)
+    model = FobLite()
+    load_into(model, {k: v.float() for k, v in load_checkpoint(path).items()}, path)
+    return FobLiteGenerator(model, choose_device(device), _sha256(path))
+
+
+def _fob_paper(file: str, device: str) -> Generator:
+    from FoBSAMLib.generator.fob_paper import FobPaperGenerator
+
+    if not file:
+        raise FoBSAMError(
+            "weights_missing",
+            "The paper's network needs one of its checkpoints.",
+            "Give --generator fob-paper:FILE (a ckpt.pth of the Hugging Face repository "
+            "PrimeBo1/FoB_SAM).",
+        )
+    path = Path(file).expanduser()
+    _require(path)
+    return FobPaperGenerator.from_checkpoint(path, str(choose_device(device)), _sha256(path))
+
+
+def _require(path: Path) -> None:
+    if not path.is_file():
+        raise FoBSAMError("weights_missing", f"There is no weights file {path}.", "Check the path.")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        digest = hashlib.sha256()
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,162 @@
+"""The main job in one call: an image and its support in, a segmentation out."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from FoBSAMLib.errors import FoBSAMError
+from FoBSAMLib.image.io import write_segmentation
+from FoBSAMLib.image.segmentation import Segmentation
+from FoBSAMLib.image.volume import ARRAY_AXIS, Volume
+from FoBSAMLib.session.local import LocalSession
+from FoBSAMLib.session.results import SliceResult
+from FoBSAMLib.session.support import Support
+from FoBSAMLib.version import __version__
+
+#: Called after every slice with how many are done, how many there are, and the slice's result.
+Progress = Callable[[int, int, SliceResult], None]
+
+
+@dataclass(frozen=True)
+class OneShot:
+    """What `segment` found in ``volume`` from ``support``.
+
+    ``segmentation`` holds the supports as drawn (where they are this volume's) and the results;
+    ``models`` names the generator, the segmenter and their weights; ``seconds`` is the whole run.
+    """
+
+    volume: Volume
+    support: Support
+    results: list[SliceResult]
+    segmentation: Segmentation
+    models: dict[str, str]
+    seconds: float
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write the segmentation: ``.seg.nrrd`` or any labelmap format, by the file's name."""
+        write_segmentation(path, self.segmentation, self.volume.name)
+
+    def report(self) -> dict[str, Any]:
+        """The run as JSON-ready values: versions, models and every slice's figures."""
+        return {
+            "fobsam": __version__,
+            "models": self.models,
+            "image": {
+                "name": self.volume.name,
+                "shape_kji": list(self.volume.shape),
+                "spacing_ijk_mm": list(self.volume.spacing),
+            },
+            "axis": self.support.axis,
+            "seconds": round(self.seconds, 3),
+            "structures": [
+                {
+                    "name": structure.name,
+                    "label": structure.label,
+                    "support_slices": list(self.support.indices(structure)),
+                    "absent_slices": list(self.support.absent.get(structure.name, ())),
+                    "slices": [
+                        _slice_report(result)
+                        for result in sorted(self.results, key=lambda result: result.index)
+                        if result.structure == structure
+                    ],
+                }
+                for structure in self.support.structures
+            ],
+        }
+
+
+def _slice_report(result: SliceResult) -> dict[str, Any]:
+    return {
+        "index": result.index,
+        "presence": round(result.presence, 4),
+        "confidence": round(result.confidence, 4),
+        "pixels": int(result.mask.sum()),
+        "background_xy": result.prompts.background.round(2).tolist(),
+        "foreground_xy": result.prompts.foreground.round(2).tolist(),
+        "milliseconds": round(result.milliseconds, 2),
+    }
+
+
+def segment(
+    volume: Volume,
+    support: Support,
+    *,
+    query: Volume | None = None,
+    slices: range | None = None,
+    generator: str = "fob-lite",
+    segmenter: str = "compact",
+    device: str = "auto",
+    progress: Progress | None = None,
+    session: LocalSession | None = None,
+) -> OneShot:
+    """Find the support's structures in all other slices of a volume, or in another volume.
+
+    Args:
+        volume: the image the support was drawn on.
+        query: the image to segment, if it is another one.
+        slices: query slices along the support's axis; all for None.
+        generator, segmenter: by name, see their registries.
+        device: "auto", "cpu", "cuda" or "mps".
+        progress: called after every slice.
+        session: one with its models loaded, instead of the three names.
+
+    Raises:
+        FoBSAMError: unknown names, missing weights, nothing to find.
+    """
+    began = time.perf_counter()
+    session = session or LocalSession(generator, segmenter, device)
+    target = query if query is not None else volume
+    session.set_image(target)
+    session.set_supports(support)
+    total = _count_queries(target, support, slices, own=query is None)
+    results = []
+    for result in session.segment(slices=slices):
+        results.append(result)
+        if progress:
+            progress(len(results), total, result)
+    segmentation = _assemble(target, support, results, own=query is None)
+    return OneShot(
+        target, support, results, segmentation, session.models, time.perf_counter() - began
+    )
+
+
+def _count_queries(volume: Volume, support: Support, slices: range | None, *, own: bool) -> int:
+    wanted = slices if slices is not None else range(volume.slice_count(support.axis))
+    total = 0
+    for structure in support.structures:
+        known = {*support.indices(structure), *support.absent.get(structure.name, ())}
+        total += len([n for n in wanted if not (own and n in known)])
+    if not total:
+        raise FoBSAMError(
+            "bad_request",
+            "Every slice is annotated: nothing is left to find.",
+            "Give other slices, or other images (--query).",
+        )
+    return total
+
+
+def _assemble(
+    volume: Volume, support: Support, results: list[SliceResult], *, own: bool
+) -> Segmentation:
+    """Supports as drawn and results together, on the volume's grid."""
+    by_structure = defaultdict(list)
+    for result in results:
+        by_structure[result.structure].append(result)
+    masks = []
+    for structure in support.structures:
+        mask = (
+            support.segmentation.mask(structure).copy() if own else np.zeros(volume.shape, bool)
+        )
+        along = np.moveaxis(mask, ARRAY_AXIS[support.axis], 0)
+        for result in by_structure[structure]:
+            along[result.index] = result.mask
+        masks.append((structure, mask))
+    header = support.segmentation.header if own else None
+    return Segmentation.from_masks(volume.ijk_to_ras, masks, header)

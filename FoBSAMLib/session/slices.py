@@ -1,0 +1,93 @@
+"""The slices of one image as a session uses them, each made once."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+
+from FoBSAMLib.generator.base import Generator
+from FoBSAMLib.image.grid import NetworkGrid
+from FoBSAMLib.image.registration import displacement
+from FoBSAMLib.image.volume import ARRAY_AXIS, Axis, Volume
+from FoBSAMLib.image.windows import normalise
+from FoBSAMLib.segmenters.base import Segmenter
+
+#: Slices kept at once: features of 160 slices take 600 MB.
+KEPT = 160
+#: Slices encoded together, ahead of their use.
+AHEAD = 4
+
+T = TypeVar("T")
+
+
+class _Kept(OrderedDict[Any, Any]):
+    """The values used last, up to a number."""
+
+    def obtain(self, key: Any, make: Callable[[], T]) -> T:
+        value = self[key] if key in self else make()
+        self.keep(key, value)
+        return value
+
+    def keep(self, key: Any, value: Any) -> None:
+        self[key] = value
+        self.move_to_end(key)
+        while len(self) > KEPT:
+            self.popitem(last=False)
+
+
+class ImageSlices:
+    """Normalised slices, their features, their segmenter's embeddings and the motion between
+    neighbours, for one volume along one axis; shared by all structures."""
+
+    def __init__(
+        self, volume: Volume, axis: Axis, generator: Generator, segmenter: Segmenter
+    ) -> None:
+        self.volume = volume
+        self.axis = axis
+        self.count = volume.slice_count(axis)
+        self.generator = generator
+        self.segmenter = segmenter
+        self._image = normalise(volume)
+        first = self.image(0)
+        self.grid = NetworkGrid(first.shape, volume.slice_spacing(axis))
+        self._networks = _Kept()
+        self._features = _Kept()
+        self._embeddings = _Kept()
+        self._motions = _Kept()
+
+    def image(self, index: int) -> np.ndarray:
+        """A normalised slice, float32 [H, W]."""
+        return self._image.take(index, axis=ARRAY_AXIS[self.axis])
+
+    def network(self, index: int) -> np.ndarray:
+        """A normalised slice on the network's grid, float32 [256, 256]."""
+        return self._networks.obtain(index, lambda: self.grid.image_to_network(self.image(index)))
+
+    def features(self, index: int, direction: int = 1) -> Any:
+        """The generator's features of a slice; encodes the next ones of a direction with it."""
+        if index not in self._features:
+            ahead = [index + direction * step for step in range(AHEAD)]
+            wanted = [n for n in ahead if 0 <= n < self.count and n not in self._features]
+            encoded = self.generator.encode(np.stack([self.network(n) for n in wanted]))
+            for n, features in zip(wanted, encoded, strict=True):
+                self._features.keep(n, features)
+        return self._features.obtain(index, lambda: None)
+
+    def embedding(self, index: int) -> Any:
+        """What the segmenter keeps of a slice."""
+
+        def embed() -> Any:
+            rgb = self.volume.array.ndim == 4
+            image = self.volume.take(self.axis, index) if rgb else self.image(index)
+            return self.segmenter.embed(image)
+
+        return self._embeddings.obtain(index, embed)
+
+    def motion(self, index: int, source: int) -> np.ndarray:
+        """The deformation from a slice to the neighbour from which masks are carried to it."""
+        return self._motions.obtain(
+            (index, source), lambda: displacement(self.network(index), self.network(source))
+        )

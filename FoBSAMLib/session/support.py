@@ -1,0 +1,144 @@
+"""Supports: the annotated slices of an image."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from FoBSAMLib.errors import FoBSAMError
+from FoBSAMLib.image.io import read_segmentation
+from FoBSAMLib.image.segmentation import Segmentation, Structure
+from FoBSAMLib.image.slices import annotated_slices, check_axis, find_axis
+from FoBSAMLib.image.volume import ARRAY_AXIS, Axis, Volume
+
+
+@dataclass(frozen=True)
+class Support:
+    """The annotated slices of one image, for one or several structures.
+
+    A slice is annotated for a structure where the structure's mask is not empty;
+    ``absent`` names, by structure, slices that are known not to hold it.
+    """
+
+    volume: Volume
+    axis: Axis
+    segmentation: Segmentation
+    structures: tuple[Structure, ...]
+    absent: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def read(
+        cls,
+        path: str | os.PathLike[str],
+        volume: Volume,
+        axis: Axis | str = "auto",
+        labels: Iterable[int | str] = (),
+        absent: Mapping[str, Iterable[int]] | None = None,
+    ) -> Support:
+        """Read a labelmap or ``.seg.nrrd`` drawn on the volume's grid.
+
+        Args:
+            path: only its annotated slices may be non-zero; each label is a structure.
+            axis: along which it was drawn; "auto" finds it.
+            labels: structures to take, by label value or name; all for none.
+            absent: slices known not to hold a structure, by its name or label.
+
+        Raises:
+            FoBSAMError: unreadable, another grid, empty, every slice covered, axis unclear, no
+                such structure.
+        """
+        return cls.from_segmentation(volume, read_segmentation(path, volume), axis, labels, absent)
+
+    @classmethod
+    def from_masks(
+        cls,
+        volume: Volume,
+        masks: Mapping[str, np.ndarray],
+        axis: Axis | str = "auto",
+        absent: Mapping[str, Iterable[int]] | None = None,
+    ) -> Support:
+        """From bool masks [K, J, I] by structure name."""
+        for name, mask in masks.items():
+            if mask.shape != volume.shape:
+                raise FoBSAMError(
+                    "bad_geometry",
+                    f"The mask of {name!r} has the shape {mask.shape}, the image {volume.shape}.",
+                    "Draw it on the image's grid.",
+                )
+        drawn = [
+            (Structure(name, label), mask.astype(bool))
+            for label, (name, mask) in enumerate(masks.items(), 1)
+        ]
+        segmentation = Segmentation.from_masks(volume.ijk_to_ras, drawn)
+        return cls.from_segmentation(volume, segmentation, axis, (), absent)
+
+    @classmethod
+    def from_segmentation(
+        cls,
+        volume: Volume,
+        segmentation: Segmentation,
+        axis: Axis | str = "auto",
+        labels: Iterable[int | str] = (),
+        absent: Mapping[str, Iterable[int]] | None = None,
+    ) -> Support:
+        """From structures on the volume's grid; arguments and errors as in `read`."""
+        structures = segmentation.select(labels)
+        if not structures:
+            raise FoBSAMError(
+                "bad_request",
+                "The support is empty.",
+                "Paint the structure on at least one slice.",
+            )
+        if axis == "auto":
+            drawn = np.any([segmentation.mask(structure) for structure in structures], axis=0)
+            axis = find_axis(drawn)
+        elif axis not in ARRAY_AXIS:
+            raise FoBSAMError("bad_request", f"There is no axis {axis!r}.", "Give auto, i, j or k.")
+        for structure in structures:
+            check_axis(segmentation.mask(structure), axis)
+        known = _known_absent(segmentation, structures, absent or {})
+        support = cls(volume, axis, segmentation, structures, known)
+        support._check_absent()
+        return support
+
+    def indices(self, structure: Structure) -> tuple[int, ...]:
+        """Slices in which the structure is drawn."""
+        return annotated_slices(self.segmentation.mask(structure), self.axis)
+
+    def mask(self, structure: Structure, index: int) -> np.ndarray:
+        """The structure as drawn in a slice, bool [H, W]."""
+        layer = self.segmentation.layers[structure.layer]
+        return np.asarray(layer.take(index, axis=ARRAY_AXIS[self.axis]) == structure.label)
+
+    def _check_absent(self) -> None:
+        count = self.volume.slice_count(self.axis)
+        for structure in self.structures:
+            for index in self.absent.get(structure.name, ()):
+                if not 0 <= index < count:
+                    raise FoBSAMError(
+                        "bad_request",
+                        f"There is no slice {index} along {self.axis}.",
+                        f"Slices run from 0 to {count - 1}.",
+                    )
+                if index in self.indices(structure):
+                    raise FoBSAMError(
+                        "bad_request",
+                        f"{structure.name} is drawn in slice {index} and said to be absent there.",
+                        "Leave out one of the two.",
+                    )
+
+
+def _known_absent(
+    segmentation: Segmentation,
+    structures: tuple[Structure, ...],
+    absent: Mapping[str, Iterable[int]],
+) -> dict[str, tuple[int, ...]]:
+    known: dict[str, tuple[int, ...]] = {}
+    for wanted, indices in absent.items():
+        (structure,) = segmentation.select([wanted])
+        if structure in structures:
+            known[structure.name] = tuple(sorted(set(indices)))
+    return known
