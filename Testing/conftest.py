@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from FoBSAMLib import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -32,8 +35,29 @@ def environment() -> dict[str, str]:
 
 
 @pytest.fixture
-def fobsam(tmp_path: Path, environment: dict[str, str]) -> Fobsam:
-    """Run the command line as a user does, in ``tmp_path``: ``fobsam("segment", "ct.nii.gz")``."""
+def fobsam(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Fobsam:
+    """Run the command line in ``tmp_path``: ``fobsam("segment", "ct.nii.gz", ...)``.
+
+    It runs in this process, which has loaded torch already; a traceback fails the test.
+    """
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = ["fobsam", *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", command)
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end, warnings.catch_warnings():
+            cli.main()
+        return subprocess.CompletedProcess(command, end.value.code, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def fobsam_process(tmp_path: Path, environment: dict[str, str]) -> Fobsam:
+    """The same in a process of its own, as a user runs it; takes options of `subprocess.run`."""
 
     def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

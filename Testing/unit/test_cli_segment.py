@@ -35,9 +35,9 @@ def dice(found: np.ndarray, known: np.ndarray) -> float:
     return float(2 * (found & known).sum() / (found.sum() + known.sum()))
 
 
-def test_one_slice_segments_the_scan(fobsam, tmp_path):
+def test_one_slice_segments_the_scan(fobsam_process, tmp_path):
     arguments = ("segment", "mr.nii.gz", "--support", "drawn.nii.gz", "--output", "out.seg.nrrd")
-    done(fobsam(*arguments, "--report", "out.json", "--figure", "out.png"))
+    done(fobsam_process(*arguments, "--report", "out.json", "--figure", "out.png"))
     volume = read_volume(tmp_path / "mr.nii.gz")
     found = read_segmentation(tmp_path / "out.seg.nrrd", like=volume)
     assert len(found.structures) == 2
@@ -63,7 +63,7 @@ def test_one_slice_segments_the_scan(fobsam, tmp_path):
 @pytest.mark.parametrize("output", ["out.nii.gz", "out.nrrd", "out.mha"])
 def test_labelmap_has_the_geometry_of_the_image(fobsam, tmp_path, output):
     arguments = ("segment", "mr.nii.gz", "--support", "drawn.nii.gz", "--output", output)
-    done(fobsam(*arguments, "--label", phantom.EGG))
+    done(fobsam(*arguments, "--label", phantom.EGG, "--slices", "5:8"))
     image, found = (sitk.ReadImage(str(tmp_path / n)) for n in ("mr.nii.gz", output))
     assert found.GetSize() == image.GetSize()
     for what in ("GetSpacing", "GetOrigin", "GetDirection"):
@@ -81,9 +81,10 @@ def test_only_the_slices_asked_for(fobsam, tmp_path):
 
 def test_a_slice_said_not_to_hold_a_structure_stays_empty(fobsam, tmp_path):
     arguments = ("segment", "mr.nii.gz", "--support", "drawn.nii.gz", "--output", "out.nii.gz")
-    done(fobsam(*arguments, "--absent", f"{phantom.BALL}:8"))
+    done(fobsam(*arguments, "--absent", f"{phantom.BALL}:8", "--slices", "7:9"))
     found = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out.nii.gz")))
     assert not (found[8] == phantom.BALL).any()
+    assert (found[7] == phantom.BALL).any()
 
 
 def test_other_images(fobsam, tmp_path):
@@ -91,6 +92,7 @@ def test_other_images(fobsam, tmp_path):
     for name, seed in (("second", 1), ("third", 2)):
         phantom.save(tmp_path / f"{name}.nii.gz", phantom.voxels(seed=seed))
     arguments = ("segment", "mr.nii.gz", "--support", "drawn.nii.gz", "--output", "found")
+    arguments += ("--label", phantom.BALL, "--slices", "5:8")
     queries = ("--query", "second.nii.gz", "--query", "third.nii.gz")
     done(fobsam(*arguments, *queries, "--report", "found/r.json", "--figure", "found/f.png"))
     assert sorted(p.name for p in (tmp_path / "found").iterdir()) == [
@@ -102,8 +104,9 @@ def test_other_images(fobsam, tmp_path):
         "third.seg.nrrd",
     ]
     found = read_segmentation(tmp_path / "found/third.seg.nrrd")
-    ball = found.select([phantom.BALL])[0]
-    assert dice(found.mask(ball), phantom.labels() == phantom.BALL) > 0.6
+    mask, known = found.mask(found.structures[0]), phantom.labels() == phantom.BALL
+    assert not mask[:5].any()
+    assert dice(mask[5:8], known[5:8]) > 0.6
 
 
 def test_a_photograph_from_another(fobsam, tmp_path):
@@ -137,7 +140,7 @@ def test_unusual_structures_are_segmented(fobsam, tmp_path, draw):
     draw(support[phantom.DRAWN])
     phantom.save(tmp_path / "odd.nii.gz", support)
     arguments = ("segment", "mr.nii.gz", "--support", "odd.nii.gz", "--output", "out.nii.gz")
-    done(fobsam(*arguments, "--axis", "k"))
+    done(fobsam(*arguments, "--axis", "k", "--slices", "4:9"))
     found = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out.nii.gz")))
     np.testing.assert_array_equal(found[phantom.DRAWN], support[phantom.DRAWN])
 

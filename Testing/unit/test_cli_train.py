@@ -66,7 +66,10 @@ def test_ctrl_c_stops_training_with_one_line(tmp_path, data, environment):
         (["train", "chas", "data"], "chaos"),
         (["train", "sabs", "nowhere"], "nowhere"),
         (["train", "chaos", "data", "--config", "nowhere.json"], "nowhere.json"),
-        (["train", "chaos", "data", "--output", "config.json/run"], "config.json/run"),
+        (
+            ["train", "chaos", "data", "--config", "config.json", "--output", "config.json/run"],
+            "config.json/run",
+        ),
         (["evaluate", "chas", "data"], "chaos"),
         (["evaluate", "sabs", "nowhere"], "nowhere"),
         (["evaluate", "chaos", "data", "--subject", "7"], "7"),
