@@ -97,7 +97,10 @@ class ContextMatching(nn.Module):
         self.feed = _mlp(width, width, width)
         self.fed = nn.LayerNorm(width)
         self.head = nn.Sequential(
-            nn.Conv2d(width, width, 1), nn.GroupNorm(8, width), nn.ReLU(), nn.Conv2d(width, points, 1)
+            nn.Conv2d(width, width, 1),
+            nn.GroupNorm(8, width),
+            nn.ReLU(),
+            nn.Conv2d(width, points, 1),
         )
         self.prior_weight = nn.Parameter(torch.tensor(1.0))
 

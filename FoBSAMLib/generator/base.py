@@ -53,3 +53,7 @@ class Generator(Protocol):
             memory: slices that hold the structure, the nearest to the query last.
             foreign: the memory is of another image, so places tell nothing.
         """
+
+    def carry(self, query: Any, item: Remembered, *, foreign: bool = False) -> np.ndarray | None:
+        """The structure of one remembered slice in a query slice, bool [256, 256], found cheaply
+        and without prompts; None where the generator has no such way."""

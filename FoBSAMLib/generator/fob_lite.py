@@ -47,15 +47,7 @@ class FobLiteGenerator:
     ) -> Proposal:
         """See `Generator.propose`."""
         features = Features(*(f.float() for f in query))
-        masks = [torch.from_numpy(item.mask).to(self.device) for item in memory]
-        box = (0, GRID, 0, GRID) if foreign else _region(torch.stack(masks).amax(0))
-        keys = torch.stack([item.features.key[0].float() for item in memory])
-        remembered = Memory(
-            _crop(keys, box)[None], _crop(torch.stack(masks), box)[None, :, None]
-        )
-        region = Features(*(_crop(f, box) for f in features))
-        reading = self.model.match(region, remembered, anywhere=foreign)
-
+        box, region, reading = self._read(features, memory, foreign)
         last = Features(*(f.float() for f in memory[-1].features))
         ring = sample_ring(memory[-1].mask >= 0.5)
         background = torch.zeros(1, 0, 2, device=self.device)
@@ -63,7 +55,7 @@ class FobLiteGenerator:
             located = self.model.locate(
                 features,
                 last,
-                masks[-1][None, None],
+                torch.from_numpy(memory[-1].mask).to(self.device)[None, None],
                 torch.from_numpy(ring + 0.5).to(self.device)[None] / SIZE,
                 torch.tensor([0.0 if foreign else 1.0], device=self.device),
             )
@@ -72,16 +64,44 @@ class FobLiteGenerator:
             similarity = torch.zeros(1, GRID, GRID, device=self.device)
         maps = prompt_maps(background, background[:, :0])
         logits = self.model.decode(region, reading, _crop(similarity, box), _crop(maps, box))
-        top, bottom, left, right = (CELL * edge for edge in box)
-        probability = np.zeros((SIZE, SIZE), np.float32)
-        probability[top:bottom, left:right] = logits[0, 0].sigmoid().cpu().numpy()
+        probability = _place(logits[0, 0].sigmoid(), box)
         prompts = Prompts(
             background[0].cpu().numpy() * SIZE - 0.5, spread_points(probability >= 0.5)
         )
         return Proposal(prompts, probability, _margin(reading, logits))
 
+    @torch.inference_mode()
+    def carry(self, query: Features, item: Remembered, *, foreign: bool = False) -> np.ndarray:
+        """See `Generator.carry`: what matching alone carries over."""
+        features = Features(*(f.float() for f in query))
+        box, _, reading = self._read(features, [item], foreign)
+        return _place(F.pixel_shuffle(reading.values, CELL)[0, 0], box) >= 0.5
 
-def _region(mask: Tensor) -> tuple[int, int, int, int]:
+    def _read(
+        self, query: Features, memory: Sequence[Remembered], foreign: bool
+    ) -> tuple[Box, Features, Reading]:
+        """Match the region round the remembered structure: its cells, features and reading."""
+        masks = torch.stack([torch.from_numpy(item.mask) for item in memory]).to(self.device)
+        box = (0, GRID, 0, GRID) if foreign else _region(masks.amax(0))
+        keys = torch.stack([item.features.key[0].float() for item in memory])
+        remembered = Memory(_crop(keys, box)[None], _crop(masks, box)[None, :, None])
+        region = Features(*(_crop(f, box) for f in query))
+        return box, region, self.model.match(region, remembered, anywhere=foreign)
+
+
+#: Cells (top, bottom, left, right).
+Box = tuple[int, int, int, int]
+
+
+def _place(region: Tensor, box: Box) -> np.ndarray:
+    """A region's map [h, w] on the whole slice, 0 elsewhere: float32 [256, 256]."""
+    top, bottom, left, right = (CELL * edge for edge in box)
+    whole = np.zeros((SIZE, SIZE), np.float32)
+    whole[top:bottom, left:right] = region.cpu().numpy()
+    return whole
+
+
+def _region(mask: Tensor) -> Box:
     """Cells (top, bottom, left, right) round a mask, with the matching window, in whole blocks."""
     cells = F.max_pool2d(mask[None, None], CELL)[0, 0] > 0
     edges = []
@@ -93,7 +113,7 @@ def _region(mask: Tensor) -> tuple[int, int, int, int]:
     return edges[0], edges[1], edges[2], edges[3]
 
 
-def _crop(maps: Tensor, box: tuple[int, int, int, int]) -> Tensor:
+def _crop(maps: Tensor, box: Box) -> Tensor:
     """The region of maps [..., h, w] of any resolution."""
     scale = maps.shape[-1] // GRID
     top, bottom, left, right = (scale * edge for edge in box)

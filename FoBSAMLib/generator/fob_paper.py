@@ -36,3 +36,7 @@ class FobPaperGenerator:
         last = memory[-1]
         mask = (last.mask >= 0.5).astype(np.float32)
         return Proposal(self.model.propose(last.features, mask, query)[0])
+
+    def carry(self, query: Features, item: Remembered, *, foreign: bool = False) -> None:
+        """See `Generator.carry`."""
+        return None

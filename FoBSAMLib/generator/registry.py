@@ -30,7 +30,9 @@ def create(name: str, device: str = "auto") -> Generator:
         )
     if kind == "fob-paper":
         return _fob_paper(file, device)
-    return _fob_lite(Path(file).expanduser() if file else resource("weights/fob-lite.safetensors"), device)
+    return _fob_lite(
+        Path(file).expanduser() if file else resource("weights/fob-lite.safetensors"), device
+    )
 
 
 def _fob_lite(path: Path, device: str) -> Generator:

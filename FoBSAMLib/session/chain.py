@@ -146,9 +146,10 @@ def carry_back(
     slices: ImageSlices, index: int, features: Any, item: Remembered, *, foreign: bool = False
 ) -> np.ndarray:
     """The structure found in slice ``index`` from ``item`` alone, bool [256, 256]."""
+    carried = slices.generator.carry(features, item, foreign=foreign)
+    if carried is not None:
+        return carried
     back = slices.generator.propose(features, [item], foreign=foreign)
-    if back.probability is not None:
-        return back.probability >= 0.5
     _, probability = segment_slice(slices, index, back)
     return slices.grid.image_to_network(probability) >= 0.5
 

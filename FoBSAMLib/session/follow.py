@@ -83,7 +83,9 @@ def _outward(
     ahead = [n for n in way if n in wanted]
     if not ahead:
         return
-    chain = Chain(slices, source, annotated[source], _others(slices, annotated, source), watched=True)
+    chain = Chain(
+        slices, source, annotated[source], _others(slices, annotated, source), watched=True
+    )
     for index in range(way.start, ahead[-1] + way.step, way.step):
         found = chain.step(index)
         verdict = judge(found.evidence)

@@ -123,7 +123,9 @@ class LocalSession:
     def _chosen(self) -> tuple[Volume, Support]:
         if self._image is None or self._support is None:
             raise FoBSAMError(
-                "bad_request", "There is no image or no support.", "Call set_image and set_supports."
+                "bad_request",
+                "There is no image or no support.",
+                "Call set_image and set_supports.",
             )
         return self._image, self._support
 

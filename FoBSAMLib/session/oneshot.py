@@ -151,9 +151,7 @@ def _assemble(
         by_structure[result.structure].append(result)
     masks = []
     for structure in support.structures:
-        mask = (
-            support.segmentation.mask(structure).copy() if own else np.zeros(volume.shape, bool)
-        )
+        mask = support.segmentation.mask(structure).copy() if own else np.zeros(volume.shape, bool)
         along = np.moveaxis(mask, ARRAY_AXIS[support.axis], 0)
         for result in by_structure[structure]:
             along[result.index] = result.mask

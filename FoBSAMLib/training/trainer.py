@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,7 +36,8 @@ WEIGHTS = {"mask": 1.0, "read": 0.5, "heat": 0.1, "coor": 0.3, "fore": 0.5, "rac
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """All that decides the weights, besides the volumes."""
+    """All that decides the weights: ``subjects`` are ids by data set, every training subject
+    where a set is not named; ``average`` is the decay of the averaged weights."""
 
     steps: int = 3000
     batch: int = 4
@@ -42,8 +45,10 @@ class TrainingConfig:
     encoder_rate: float = 2e-4
     warmup: int = 100
     seed: int = 0
+    initial_seed: int = 0
     bfloat16: bool = False
     average: float = 0.998
+    subjects: dict[str, list[int]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path) -> TrainingConfig:
@@ -82,7 +87,9 @@ def episode_losses(model: FobLite, episode: Episode) -> dict[str, Tensor]:
     corner = _corners(masks)
     memory = Memory(parts[0][:, :-1], masks[:, :-1])
     if foreign:
-        reading = Reading(*(_crop(part, corner) for part in model.match(query, memory, anywhere=True)))
+        reading = Reading(
+            *(_crop(part, corner) for part in model.match(query, memory, anywhere=True))
+        )
         query = Features(*(_crop(part, corner) for part in query))
     else:
         memory = Memory(*(_crop(part, corner) for part in memory))
@@ -122,7 +129,10 @@ def _crop(maps: Tensor, corners: Tensor) -> Tensor:
     scale = maps.shape[-1] // GRID
     side = CROP * scale
     return torch.stack(
-        [m[..., y : y + side, x : x + side] for m, (y, x) in zip(maps, (corners * scale).tolist(), strict=True)]
+        [
+            m[..., y : y + side, x : x + side]
+            for m, (y, x) in zip(maps, (corners * scale).tolist(), strict=True)
+        ]
     )
 
 
@@ -185,7 +195,10 @@ def train(
     start = _resume(parts, config, folder, device)
     dataset = EpisodeDataset(volumes, config.steps, config.batch, config.seed)
     loader = DataLoader(
-        torch.utils.data.Subset(dataset, range(start, config.steps)), batch_size=None, num_workers=1
+        torch.utils.data.Subset(dataset, range(start, config.steps)),
+        batch_size=None,
+        num_workers=1,
+        worker_init_fn=_leave_interrupts_to_parent,
     )
     model.train()
     began, sums = time.perf_counter(), dict.fromkeys(WEIGHTS, 0.0)
@@ -212,7 +225,11 @@ def train(
         if step % SAVE_EVERY == 0 or step == config.steps:
             _save(parts, step, config, folder)
     trained: FobLite = average.module
-    return trained.eval()
+    return trained.to(torch.device("cpu")).eval()
+
+
+def _leave_interrupts_to_parent(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _log(path: Path, row: dict[str, float]) -> None:
@@ -224,14 +241,16 @@ def _log(path: Path, row: dict[str, float]) -> None:
         writer.writerow({name: round(value, 5) for name, value in row.items()})
 
 
-def _save(parts: dict, step: int, config: TrainingConfig, folder: Path) -> None:
+def _save(parts: dict[str, Any], step: int, config: TrainingConfig, folder: Path) -> None:
     state = {name: part.state_dict() for name, part in parts.items()}
     partial = folder / "state.part.pt"
     torch.save({"step": step, "config": asdict(config), **state}, partial)
     partial.replace(folder / "state.pt")
 
 
-def _resume(parts: dict, config: TrainingConfig, folder: Path, device: torch.device) -> int:
+def _resume(
+    parts: dict[str, Any], config: TrainingConfig, folder: Path, device: torch.device
+) -> int:
     """Take up an interrupted run; returns the number of steps already done."""
     path = folder / "state.pt"
     if not path.exists():
@@ -246,4 +265,13 @@ def _resume(parts: dict, config: TrainingConfig, folder: Path, device: torch.dev
         )
     for name, part in parts.items():
         part.load_state_dict(state[name])
-    return int(state["step"])
+    step = int(state["step"])
+    _forget_after(step, folder / "log.csv")
+    return step
+
+
+def _forget_after(step: int, log: Path) -> None:
+    """Take out of the log what was done after the state was last saved: it is done again."""
+    lines = log.read_text().splitlines(keepends=True)
+    kept = [line for line in lines[1:] if int(line.split(",")[0]) <= step]
+    log.write_text("".join([lines[0], *kept]))
