@@ -13,6 +13,9 @@ import pytest
 
 from FoBSAMLib import cli
 
+# As the command line has it; it must be set before torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
