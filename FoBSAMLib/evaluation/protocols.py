@@ -22,7 +22,7 @@ from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.evaluation.baselines import BASELINES, CycleGate, PresenceGate, propagate
 from FoBSAMLib.evaluation.datasets import Subject
 from FoBSAMLib.evaluation.metrics import dice, surface_agreement
-from FoBSAMLib.evaluation.registration import transfer_supports
+from FoBSAMLib.evaluation.registration import Alignment
 from FoBSAMLib.image.volume import Volume
 from FoBSAMLib.image.windows import normalise
 from FoBSAMLib.session.local import LocalSession
@@ -124,8 +124,13 @@ def interactive(subject: Subject, settings: Settings) -> Iterator[Record]:
 def whole(subject: Subject, other: Subject, settings: Settings) -> Iterator[Record]:
     """Score every method with three annotated slices of another subject."""
     volume = subject.volume
-    image, support_image = normalise(volume), normalise(other.volume)
+    image = normalise(volume)
     session, preparing = _open_session(volume, settings)
+    started = time.perf_counter()
+    alignment = None
+    if set(settings.methods) != {TOOL}:
+        alignment = Alignment(image, normalise(other.volume), volume.spacing, other.volume.spacing)
+    aligning = time.perf_counter() - started
     for organ in _chosen(subject, settings):
         supports = _supports_of(other, organ)
         kept: Callable[[int], bool] | None = None
@@ -134,17 +139,15 @@ def whole(subject: Subject, other: Subject, settings: Settings) -> Iterator[Reco
             seconds += preparing / len(settings.organs)
             kept = _slices_of(found)
             yield _score(subject, organ, TOOL, "own", {}, found, seconds)
-        if set(settings.methods) == {TOOL}:
+        if alignment is None:
             continue
         started = time.perf_counter()
-        aligned, laid = transfer_supports(
-            image, support_image, supports, volume.spacing, other.volume.spacing
-        )
-        aligning = time.perf_counter() - started
+        laid = alignment.lay(supports)
+        laying = time.perf_counter() - started + aligning / len(settings.organs)
         for method, presence, found, seconds in _run_baselines(
-            settings, image, volume, laid, kept, aligned
+            settings, image, volume, laid, kept, alignment.image
         ):
-            yield _score(subject, organ, method, presence, {}, found, seconds + aligning)
+            yield _score(subject, organ, method, presence, {}, found, seconds + laying)
 
 
 def _open_session(volume: Volume, settings: Settings) -> tuple[LocalSession | None, float]:

@@ -17,7 +17,7 @@ MARGIN_MM = 15.0
 #: Distance between the control points of the B-splines, in mm.
 CONTROL_SPACING_MM = 40.0
 ITERATIONS = 10
-#: Voxel size of the rigid search between two subjects, in mm.
+#: Voxel size at which two subjects are aligned, in mm.
 COARSE_MM = 4.0
 
 
@@ -45,34 +45,47 @@ def carry_mask(
     return carried
 
 
-def transfer_supports(
-    query: np.ndarray,
-    support: np.ndarray,
-    annotated: Mapping[int, np.ndarray],
-    query_spacing: tuple[float, float, float],
-    support_spacing: tuple[float, float, float],
-) -> tuple[np.ndarray, dict[int, np.ndarray]]:
-    """Lay one subject's annotated slices over another subject, by an affine registration.
+class Alignment:
+    """One subject laid over another, by an affine registration of the volumes.
 
-    Volumes are float [K, J, I], ``annotated`` maps slices of the support to bool [J, I], and
-    spacings are in mm along (i, j, k). Returns the support's image on the query's grid, and the
-    masks on the query slices in which the annotated slices come to lie.
+    ``image`` is the other subject's volume on the query's grid, float32 [K, J, I].
     """
-    fixed = _image(query, query_spacing[::-1])
-    moving = _image(support, support_spacing[::-1])
-    transform = _register_affine(fixed, moving)
-    aligned = _array(sitk.Resample(moving, fixed, transform, sitk.sitkLinear, float(support.min())))
-    masks: dict[int, np.ndarray] = {}
-    for index, mask in annotated.items():
-        # A thick slice, so that it meets whole slices of the query although it lies askew.
-        slab = np.zeros(support.shape, np.float32)
-        slab[index] = mask
-        laid = _array(sitk.Resample(_image(slab, support_spacing[::-1]), fixed, transform))
-        best = int(np.argmax(laid.sum(axis=(1, 2))))
-        shadow = laid.max(axis=0)
-        if shadow.any():
-            masks[best] = shadow >= 0.5 * shadow.max()
-    return aligned, masks
+
+    def __init__(
+        self,
+        query: np.ndarray,
+        other: np.ndarray,
+        query_spacing: tuple[float, float, float],
+        other_spacing: tuple[float, float, float],
+    ) -> None:
+        """Volumes are float32 [K, J, I], spacings in mm along (i, j, k)."""
+        self._fixed = _image(query, query_spacing[::-1])
+        moving = _image(other, other_spacing[::-1])
+        self._like = moving
+        self._transform = _register_affine(_coarse(self._fixed), _coarse(moving))
+        lowest = float(other.min())
+        self.image = _array(
+            sitk.Resample(moving, self._fixed, self._transform, sitk.sitkLinear, lowest)
+        )
+
+    def lay(self, annotated: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
+        """Masks bool [J, I] on the query slices in which the annotated slices come to lie.
+
+        ``annotated`` maps slices of the other subject to its masks. A slice that comes to lie
+        askew is laid flat; what falls outside the query is left out.
+        """
+        laid: dict[int, np.ndarray] = {}
+        for index, mask in annotated.items():
+            slab = np.zeros(self._like.GetSize()[::-1], np.float32)
+            slab[index] = mask
+            image = sitk.GetImageFromArray(slab)
+            image.CopyInformation(self._like)
+            coverage = _array(sitk.Resample(image, self._fixed, self._transform))
+            shadow = coverage.max(axis=0)
+            if shadow.any():
+                middle = int(np.argmax(coverage.sum(axis=(1, 2))))
+                laid[middle] = shadow >= 0.5 * shadow.max()
+        return laid
 
 
 def bounding_box(
@@ -107,13 +120,16 @@ def _register_affine(fixed: sitk.Image, moving: sitk.Image) -> sitk.Transform:
         sitk.AffineTransform(3),
         sitk.CenteredTransformInitializerFilter.MOMENTS,
     )
-    shrink = [max(1, round(COARSE_MM / size)) for size in fixed.GetSpacing()]
-    method = _method([2, 1], [2.0, 0.0])
+    method = _method([2, 1], [1.0, 0.0])
     method.SetMetricAsMattesMutualInformation(32)
     method.SetOptimizerAsRegularStepGradientDescent(1.0, 1e-3, 60)
     method.SetOptimizerScalesFromPhysicalShift()
     method.SetInitialTransform(start, inPlace=True)
-    return method.Execute(sitk.BinShrink(fixed, shrink), moving)
+    return method.Execute(fixed, moving)
+
+
+def _coarse(image: sitk.Image) -> sitk.Image:
+    return sitk.BinShrink(image, [max(1, round(COARSE_MM / size)) for size in image.GetSpacing()])
 
 
 def _method(shrink: list[int], sigma: list[float]) -> sitk.ImageRegistrationMethod:

@@ -7,7 +7,7 @@ import pytest
 
 from FoBSAMLib.evaluation.baselines import BASELINES, CycleGate, propagate
 from FoBSAMLib.evaluation.metrics import dice
-from FoBSAMLib.evaluation.registration import carry_mask, transfer_supports
+from FoBSAMLib.evaluation.registration import Alignment, carry_mask
 
 SPACING = (1.5, 1.5)
 
@@ -116,10 +116,9 @@ def test_a_structure_of_one_pixel_is_no_trouble(moving):
 def test_supports_of_another_subject_are_laid_over_this_one():
     truth, image = series([disc(30, 26, 4 + index) for index in range(9)])
     other = np.roll(image, 4, axis=2)
-    aligned, laid = transfer_supports(
-        image, other, {4: np.roll(truth[4], 4, axis=1)}, (1.5, 1.5, 5), (1.5, 1.5, 5)
-    )
-    assert aligned.shape == image.shape
+    alignment = Alignment(image, other, (1.5, 1.5, 5), (1.5, 1.5, 5))
+    assert alignment.image.shape == image.shape
+    laid = alignment.lay({4: np.roll(truth[4], 4, axis=1)})
     ((index, mask),) = laid.items()
     assert abs(index - 4) <= 1
     assert dice(truth[4], mask) > 0.85
