@@ -158,6 +158,7 @@ class Refinement(nn.Module):
         neighbours = torch.zeros(points, points)
         for i in range(points):
             neighbours[i, (i + 1) % points] = neighbours[i, (i - 1) % points] = 0.5
+        self.neighbours: Tensor
         self.register_buffer("neighbours", neighbours, persistent=False)
 
     def forward(self, features: Tensor, points: Tensor, support: Tensor) -> Tensor:

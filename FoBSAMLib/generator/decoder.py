@@ -29,11 +29,10 @@ class Decoder(nn.Module):
         super().__init__()
         # read mask 16, best likeness in and out 2, coarse similarity 1, prompts 2
         self.coarse = nn.Sequential(_conv(width + 21, hidden), _conv(hidden, hidden))
-        self.fine = nn.Sequential(
-            nn.Conv2d(hidden + fine + 4, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 4, 1)
-        )
-        nn.init.zeros_(self.fine[-1].weight)
-        nn.init.zeros_(self.fine[-1].bias)
+        last = nn.Conv2d(32, 4, 1)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+        self.fine = nn.Sequential(nn.Conv2d(hidden + fine + 4, 32, 3, padding=1), nn.ReLU(), last)
         self.trust = nn.Parameter(torch.tensor(1.0))
 
     def forward(

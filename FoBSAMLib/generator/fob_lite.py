@@ -26,7 +26,8 @@ class FobLiteGenerator:
     name = "fob-lite"
 
     def __init__(self, model: FobLite, device: torch.device, weights: str = ""):
-        self.model = model.to(device).to(memory_format=torch.channels_last).eval()
+        self.model = model.to(device).eval()
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.device = device
         self.weights = weights
 

@@ -109,7 +109,8 @@ class FobLite(nn.Module):
     def locate(
         self, query: Features, support: Features, mask: Tensor, ring: Tensor, prior: Tensor
     ) -> Located:
-        """Background points in the queries; arguments as in `BackgroundHead`, mask [n, 1, 256, 256]."""
+        """Background points in the queries; arguments as in `BackgroundHead`, but ``mask`` is
+        [n, 1, 256, 256]."""
         coverage = F.avg_pool2d(mask, SIZE // GRID)
         return self.background(query.context, support.context, coverage, ring, prior)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -41,7 +42,7 @@ def follow(
     present = sorted(annotated)
     queries = [n for n in wanted if n not in annotated and n not in absent]
     done: set[int] = set()
-    for low, high in zip(present, present[1:], strict=False):
+    for low, high in pairwise(present):
         inside = [n for n in queries if low < n < high]
         if inside and not any(low < n < high for n in absent):
             for outcome in _between(slices, annotated, low, high):

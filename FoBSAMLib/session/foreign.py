@@ -26,19 +26,19 @@ class ForeignSupport(NamedTuple):
     """An annotated slice of another image: its mask is bool [H, W]."""
 
     slices: ImageSlices
-    index: int
+    at: int
     mask: np.ndarray
 
     def remembered(self) -> Remembered:
         return Remembered(
-            self.slices.features(self.index), self.slices.grid.mask_to_network(self.mask)
+            self.slices.features(self.at), self.slices.grid.mask_to_network(self.mask)
         )
 
 
 class Anchor(NamedTuple):
     """A query slice with the mask found there; ``score`` in [0, 1] says how well it fits."""
 
-    index: int
+    at: int
     mask: np.ndarray
     prompts: Prompts
     score: float
@@ -54,8 +54,8 @@ def find_anchor(
     if best is None or stride == 1:
         return best
     # Then every slice beside the best.
-    beside = range(best.index - stride + 1, best.index + stride)
-    finer = [n for n in beside if n in candidates and n != best.index]
+    beside = range(best.at - stride + 1, best.at + stride)
+    finer = [n for n in beside if n in candidates and n != best.at]
     anchors = [best, *(_try(slices, index, s) for index in finer for s in supports)]
     return max(filter(None, anchors), key=lambda anchor: anchor.score)
 
@@ -69,5 +69,5 @@ def _try(slices: ImageSlices, index: int, support: ForeignSupport) -> Anchor | N
     if not mask.any():
         return None
     here = Remembered(features, slices.grid.mask_to_network(mask))
-    back = carry_back(support.slices, support.index, remembered.features, here, foreign=True)
+    back = carry_back(support.slices, support.at, remembered.features, here, foreign=True)
     return Anchor(index, mask, prompts, dice(back, remembered.mask >= 0.5))

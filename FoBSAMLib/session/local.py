@@ -114,7 +114,6 @@ class LocalSession:
         drawn = support.indices(chosen) if self._is_own(image, support) else ()
         return suggest_slice(
             image.slice_count(support.axis),
-            image.step(support.axis),
             drawn,
             support.absent.get(chosen.name, ()),
             self._results.get(chosen.name, {}),
@@ -149,8 +148,8 @@ class LocalSession:
             yield from (Outcome(n, empty, Prompts(), Verdict(0.0, 0.5)) for n in wanted)
             return
         verdict = Verdict(anchor.score, anchor.score)
-        yield Outcome(anchor.index, anchor.mask, anchor.prompts, verdict)
-        for outcome in follow(own, {anchor.index: anchor.mask}, set(), wanted):
+        yield Outcome(anchor.at, anchor.mask, anchor.prompts, verdict)
+        for outcome in follow(own, {anchor.at: anchor.mask}, set(), wanted):
             # No slice is surer than the anchor from which it was reached.
             presence, confidence = outcome.verdict
             confidence = min(confidence, anchor.score) if outcome.mask.any() else confidence

@@ -14,7 +14,6 @@ GAP = 0.5
 
 def suggest_slice(
     count: int,
-    step: float,
     drawn: Sequence[int],
     absent: Sequence[int],
     results: Mapping[int, SliceResult],
@@ -26,7 +25,7 @@ def suggest_slice(
     stretch open to one side at 60 % of its length, one between two annotated slices in the middle.
 
     Args:
-        count: slices along the axis; step: mm between them (all stretches are alike in it).
+        count: slices along the axis.
         drawn, absent: slices annotated with the structure, and said not to hold it.
         results: what was found.
 
@@ -38,17 +37,17 @@ def suggest_slice(
     best: tuple[float, int] | None = None
     for source in drawn or found[len(found) // 2 : len(found) // 2 + 1]:
         for direction in (-1, 1):
-            ahead = sorted((n for n in known if (n - source) * direction > 0), key=abs)
-            end = min(ahead, key=lambda n: abs(n - source), default=None)
-            if end in drawn:
-                length, share = GAP * (abs(end - source) - 1), 0.5
-                reach = abs(end - source)
+            ahead = [n for n in known if (n - source) * direction > 0]
+            end = min(ahead, key=lambda n: abs(n - source)) if ahead else None
+            if end is not None and end in drawn:
+                reach, share = abs(end - source), 0.5
+                length = GAP * (reach - 1)
             else:
-                side = [n for n in found if (n - source) * direction > 0]
-                side = [n for n in side if end is None or abs(n - source) < abs(end - source)]
+                limit = count if end is None else abs(end - source)
+                side = [n for n in found if 0 < (n - source) * direction < limit]
                 # The slice after the last found one is where the structure was judged to end.
-                reach = len(side) + 1
-                length, share = float(reach), OUTWARD
+                reach, share = len(side) + 1, OUTWARD
+                length = float(reach)
             at = source + direction * max(1, round(share * reach))
             if not 0 <= at < count or at in known:
                 continue

@@ -99,8 +99,8 @@ class EpisodeSampler:
             episode = self._draw(2 if kind == "two" else 1)
             if episode is not None:
                 drawn.append(episode)
-        parts = (torch.stack(part) for part in zip(*drawn, strict=True))
-        return Episode(*parts, foreign=torch.tensor(kind == "foreign"))
+        images, masks, rings, present = map(torch.stack, zip(*drawn, strict=True))
+        return Episode(images, masks, rings, present, torch.tensor(kind == "foreign"))
 
     def _draw(self, memory: int) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
         volume = self.volumes[self.numpy.integers(len(self.volumes))]

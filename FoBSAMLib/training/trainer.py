@@ -176,7 +176,8 @@ def train(
         The model with its weights averaged over the last steps.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    model = initial.to(device).to(memory_format=torch.channels_last)
+    model = initial.to(device)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.average))
     encoder = [p for p in model.encoder.parameters() if p.requires_grad]
     own = {id(p) for p in model.encoder.parameters()}
@@ -224,8 +225,8 @@ def train(
             began, sums = time.perf_counter(), dict.fromkeys(WEIGHTS, 0.0)
         if step % SAVE_EVERY == 0 or step == config.steps:
             _save(parts, step, config, folder)
-    trained: FobLite = average.module
-    return trained.to(torch.device("cpu")).eval()
+    model.load_state_dict(average.module.state_dict())
+    return model.to(torch.device("cpu")).eval()
 
 
 def _leave_interrupts_to_parent(worker: int) -> None:
