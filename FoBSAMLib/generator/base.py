@@ -23,14 +23,11 @@ class Proposal:
     """What a generator says of a query slice.
 
     ``prompts`` are in pixels of the 256×256 grid. ``probability`` [256, 256] is the generator's
-    own mask, or None where it gives points alone. ``margin`` says how much more alike the
-    structure found is to the remembered structure than to what lies around that, as a
-    difference of cosines (0 where not known).
+    own mask, or None where it gives points alone.
     """
 
     prompts: Prompts
     probability: np.ndarray | None = None
-    margin: float = 0.0
 
 
 class Generator(Protocol):

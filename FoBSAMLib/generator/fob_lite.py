@@ -69,7 +69,7 @@ class FobLiteGenerator:
         prompts = Prompts(
             background[0].cpu().numpy() * SIZE - 0.5, spread_points(probability >= 0.5)
         )
-        return Proposal(prompts, probability, _margin(reading, logits))
+        return Proposal(prompts, probability)
 
     @torch.inference_mode()
     def carry(self, query: Features, item: Remembered, *, foreign: bool = False) -> np.ndarray:
@@ -119,11 +119,3 @@ def _crop(maps: Tensor, box: Box) -> Tensor:
     scale = maps.shape[-1] // GRID
     top, bottom, left, right = (scale * edge for edge in box)
     return maps[..., top:bottom, left:right]
-
-
-def _margin(reading: Reading, logits: Tensor) -> float:
-    """Mean difference of the best cosines, to the structure and to its surroundings."""
-    cells = F.avg_pool2d((logits > 0).float(), CELL) >= 0.5
-    if not cells.any():
-        return -1.0
-    return float((reading.inside - reading.outside)[cells].mean())

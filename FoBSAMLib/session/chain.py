@@ -3,13 +3,14 @@
 The first chain finds the contour: the generator matches each slice against the annotated one and
 those found before, and the segmenter draws the mask. The second watches: it carries the mask
 along by registration and lets the generator's background points and the random walker find its
-contour again. Where the two part, or where carrying the mask straight back to the annotated
-slice does not meet the annotation, the structure has ended or the mask is wrong.
+contour again. It has a say in the mask; where the two part, or where carrying the mask straight
+back to the annotated slice does not meet the annotation, the structure has ended or the mask is
+wrong.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,10 @@ RECENT = 2
 #: The watching chain decides between these distances inside and outside the carried mask, in
 #: pixels of the 256×256 grid.
 WATCH_INSIDE, WATCH_OUTSIDE = 5.0, 3.0
+#: How much the watching chain counts in the mask, beside the generator's probability. Measured on
+#: training subjects (one annotated slice, organ slices): 0 gives 0.840 MR, 0.4 gives 0.857 MR
+#: and 0.889 CT, 0.5 gives 0.853 and 0.882.
+WATCH_SHARE = 0.4
 #: At least this share of the mask's depth stays a seed, so that thin structures keep one.
 CORE = 0.6
 
@@ -35,16 +40,13 @@ class Evidence:
     """What speaks for or against the structure in a slice; see `presence.judge`.
 
     ``cycle`` and ``watch_cycle``: Dice with the annotation of each chain's mask carried straight
-    back; ``agreement``: Dice of the two chains; ``margin``: see `Proposal`; ``certainty``: mean
-    probability inside the mask; ``area``: its area over the annotated one's.
+    back; ``agreement``: Dice of the two chains; ``distance`` from the annotated slice in mm.
     """
 
     cycle: float
     watch_cycle: float
     agreement: float
-    margin: float
-    certainty: float
-    area: float
+    distance: float
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ class Chain:
         self.others = others
         self.recent: list[Remembered] = []
         self.watched = watched
-        self.watch = self.annotated.mask >= 0.5
+        #: The second chain's probability in the slice it has come to, float32 [256, 256].
+        self.watch = self.annotated.mask
         self.at = source
         self.watch_walker = CompactSegmenter()
 
@@ -94,21 +97,24 @@ class Chain:
         features = slices.features(index, direction)
         memory = [*self.others, self.annotated, *self.recent]
         proposal = slices.generator.propose(features, memory)
-        prompts, probability = segment_slice(slices, index, proposal)
-        coverage = slices.grid.image_to_network(probability)
-        item = Remembered(features, coverage)
         if self.watched:
             self._carry_watch(index, proposal.prompts)
-        evidence = self._weigh(item, proposal)
+            if proposal.probability is not None:
+                both = (1 - WATCH_SHARE) * proposal.probability + WATCH_SHARE * self.watch
+                proposal = replace(proposal, probability=both)
+        prompts, probability = segment_slice(slices, index, proposal)
+        item = Remembered(features, slices.grid.image_to_network(probability))
+        evidence = self._weigh(index, item)
         self.recent = [*self.recent, item][-RECENT:]
         self.at = index
         return Found(index, probability, prompts, evidence)
 
     def _carry_watch(self, index: int, prompts: Prompts) -> None:
         """Move the watching mask on by registration; its contour is found again by walking."""
-        moved = carry(self.watch, self.slices.motion(index, self.at)) >= 0.5
+        before = self.watch >= 0.5
+        moved = carry(before, self.slices.motion(index, self.at)) >= 0.5
         if not moved.any():
-            self.watch = moved
+            self.watch = moved.astype(np.float32)
             return
         depth = ndimage.distance_transform_edt(np.pad(moved, 1))[1:-1, 1:-1]
         away = ndimage.distance_transform_edt(~moved)
@@ -116,24 +122,20 @@ class Chain:
         prior[depth >= min(WATCH_INSIDE, CORE * depth.max())] = 1.0
         prior[away >= WATCH_OUTSIDE] = 0.0
         background = Prompts(background=prompts.background)
-        walked = self.watch_walker.segment(self.slices.network(index), background, prior)
-        self.watch = walked >= 0.5
+        self.watch = self.watch_walker.segment(self.slices.network(index), background, prior)
 
-    def _weigh(self, item: Remembered, proposal: Proposal) -> Evidence:
+    def _weigh(self, index: int, item: Remembered) -> Evidence:
         mask = item.mask >= 0.5
-        truth = self.annotated.mask >= 0.5
-        inside = item.mask[mask]
+        watch = self.watch >= 0.5
         return Evidence(
             cycle=self._cycle(item) if mask.any() else 0.0,
             watch_cycle=(
-                self._cycle(Remembered(item.features, self.watch.astype(np.float32)))
-                if self.watched and self.watch.any()
+                self._cycle(Remembered(item.features, watch.astype(np.float32)))
+                if self.watched and watch.any()
                 else 0.0
             ),
-            agreement=dice(mask, self.watch) if self.watched else 0.0,
-            margin=proposal.margin,
-            certainty=float(inside.mean()) if len(inside) else 0.0,
-            area=float(mask.sum() / max(truth.sum(), 1)),
+            agreement=dice(mask, watch) if self.watched else 0.0,
+            distance=abs(index - self.source) * self.slices.volume.step(self.slices.axis),
         )
 
     def _cycle(self, item: Remembered) -> float:

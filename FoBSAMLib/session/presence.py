@@ -15,7 +15,10 @@ from scipy.special import expit, logit
 from FoBSAMLib.session.chain import Evidence
 
 #: A way outward ends where the presence falls below this.
-PRESENT = 0.5
+PRESENT = 0.65
+#: Farther than this from the annotated slice, in mm, distance says no more: structures are of all
+#: lengths.
+FAR = 80.0
 
 
 class Verdict(NamedTuple):
@@ -25,24 +28,15 @@ class Verdict(NamedTuple):
     confidence: float
 
 
-#: Weights of `features`, the constant last.
-PRESENCE_WEIGHTS = np.array([3.0, 3.0, 3.0, 0.0, 0.0, 0.0, -4.0])
-CONFIDENCE_WEIGHTS = np.array([3.0, 3.0, 3.0, 0.0, 0.0, 0.0, -5.5])
+#: Weights of cycle, watch_cycle, agreement, distance in 100 mm, and the constant.
+PRESENCE_WEIGHTS = np.array([3.76, 2.39, 1.23, -4.12, 0.12])
+CONFIDENCE_WEIGHTS = np.array([4.05, 1.34, 3.29, -3.24, -3.98])
 
 
 def features(evidence: Evidence) -> np.ndarray:
-    """Evidence as the rules weigh it, [7]; the last is the constant 1."""
-    return np.array(
-        [
-            evidence.cycle,
-            evidence.watch_cycle,
-            evidence.agreement,
-            evidence.margin,
-            evidence.certainty,
-            np.log(max(evidence.area, 1e-2)),
-            1.0,
-        ]
-    )
+    """Evidence as the rules weigh it, [5]."""
+    cycles = (evidence.cycle, evidence.watch_cycle)
+    return np.array([*cycles, evidence.agreement, min(evidence.distance, FAR) / 100, 1.0])
 
 
 def judge(evidence: Evidence) -> Verdict:
