@@ -30,6 +30,8 @@ from FoBSAMLib.training.losses import (
 )
 
 LOG_EVERY = 10
+#: The learning rate needs room to rise and to fall.
+FEWEST_STEPS = 4
 SAVE_EVERY = 100
 WEIGHTS = {"mask": 1.0, "read": 0.5, "heat": 0.1, "coor": 0.3, "fore": 0.5, "rac": 0.1}
 
@@ -54,7 +56,10 @@ class TrainingConfig:
     def read(cls, path: Path) -> TrainingConfig:
         """From a JSON file; raises `FoBSAMError` for an unreadable one or an unknown entry."""
         try:
-            return cls(**json.loads(path.read_text()))
+            config = cls(**json.loads(path.read_text()))
+            if config.steps < FEWEST_STEPS:
+                raise ValueError(f"steps is {config.steps}, {FEWEST_STEPS} are the fewest")
+            return config
         except (OSError, ValueError, TypeError) as error:
             raise FoBSAMError(
                 "bad_request",
@@ -190,7 +195,7 @@ def train(
         optimiser,
         [config.rate, config.encoder_rate],
         total_steps=config.steps,
-        pct_start=min(0.5, config.warmup / config.steps),
+        pct_start=min(0.5, max(config.warmup, 2) / config.steps),
     )
     parts = {"model": model, "average": average, "optimiser": optimiser, "schedule": schedule}
     start = _resume(parts, config, folder, device)

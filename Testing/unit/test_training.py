@@ -62,7 +62,7 @@ def test_what_an_episode_holds(prepared):
 def test_an_interrupted_run_ends_as_an_undisturbed_one(prepared, tmp_path, monkeypatch):
     monkeypatch.setattr("FoBSAMLib.training.trainer.SAVE_EVERY", 2)
     monkeypatch.setattr("FoBSAMLib.training.trainer.LOG_EVERY", 1)
-    config = TrainingConfig(steps=4, batch=1, warmup=1)
+    config = TrainingConfig(steps=4, batch=1)
 
     def run(folder, report=lambda step, losses: None):
         cpu = torch.device("cpu")
@@ -85,9 +85,9 @@ def test_an_interrupted_run_ends_as_an_undisturbed_one(prepared, tmp_path, monke
 
 def test_another_configuration_does_not_go_on_with_a_run(prepared, tmp_path):
     cpu = torch.device("cpu")
-    config = TrainingConfig(steps=1, batch=1, warmup=1)
+    config = TrainingConfig(steps=4, batch=1)
     train([prepared], config, tmp_path, cpu, initial_model(0))
-    other = TrainingConfig(steps=2, batch=1, warmup=1)
+    other = TrainingConfig(steps=6, batch=1)
     with pytest.raises(FoBSAMError, match="another configuration"):
         train([prepared], other, tmp_path, cpu, initial_model(0))
 
@@ -101,7 +101,7 @@ def test_written_weights_are_a_generator(tmp_path):
         torch.testing.assert_close(loaded.state_dict()[name], tensor, atol=2e-3, rtol=2e-3)
 
 
-@pytest.mark.parametrize("text", ['{"stepz": 3}', "[1, 2", "7"])
+@pytest.mark.parametrize("text", ['{"stepz": 3}', "[1, 2", "7", '{"steps": 1}'])
 def test_a_configuration_that_is_none(tmp_path, text):
     path = tmp_path / "config.json"
     path.write_text(text)
