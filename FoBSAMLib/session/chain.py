@@ -56,7 +56,6 @@ class Found:
     index: int
     probability: np.ndarray
     prompts: Prompts
-    evidence: Evidence
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:
@@ -74,17 +73,14 @@ class Chain:
         source: int,
         mask: np.ndarray,
         others: list[Remembered],
-        *,
-        watched: bool,
     ) -> None:
         """``mask`` is bool [H, W] as drawn in slice ``source``; ``others`` are remembered beside
-        it; ``watched`` runs the second chain."""
+        it."""
         self.slices = slices
         self.source = source
         self.annotated = Remembered(slices.features(source), slices.grid.mask_to_network(mask))
         self.others = others
         self.recent: list[Remembered] = []
-        self.watched = watched
         #: The second chain's probability in the slice it has come to, float32 [256, 256].
         self.watch = self.annotated.mask
         self.at = source
@@ -97,17 +93,15 @@ class Chain:
         features = slices.features(index, direction)
         memory = [*self.others, self.annotated, *self.recent]
         proposal = slices.generator.propose(features, memory)
-        if self.watched:
-            self._carry_watch(index, proposal.prompts)
-            if proposal.probability is not None:
-                both = (1 - WATCH_SHARE) * proposal.probability + WATCH_SHARE * self.watch
-                proposal = replace(proposal, probability=both)
+        self._carry_watch(index, proposal.prompts)
+        if proposal.probability is not None:
+            both = (1 - WATCH_SHARE) * proposal.probability + WATCH_SHARE * self.watch
+            proposal = replace(proposal, probability=both)
         prompts, probability = segment_slice(slices, index, proposal)
         item = Remembered(features, slices.grid.image_to_network(probability))
-        evidence = self._weigh(index, item)
         self.recent = [*self.recent, item][-RECENT:]
         self.at = index
-        return Found(index, probability, prompts, evidence)
+        return Found(index, probability, prompts)
 
     def _carry_watch(self, index: int, prompts: Prompts) -> None:
         """Move the watching mask on by registration; its contour is found again by walking."""
@@ -124,22 +118,22 @@ class Chain:
         background = Prompts(background=prompts.background)
         self.watch = self.watch_walker.segment(self.slices.network(index), background, prior)
 
-    def _weigh(self, index: int, item: Remembered) -> Evidence:
-        mask = item.mask >= 0.5
-        watch = self.watch >= 0.5
+    def weigh(self) -> Evidence:
+        """What speaks for or against the structure in the slice of the last `step`."""
+        item = self.recent[-1]
+        mask, watch = item.mask >= 0.5, self.watch >= 0.5
         return Evidence(
-            cycle=self._cycle(item) if mask.any() else 0.0,
-            watch_cycle=(
-                self._cycle(Remembered(item.features, watch.astype(np.float32)))
-                if self.watched and watch.any()
-                else 0.0
-            ),
-            agreement=dice(mask, watch) if self.watched else 0.0,
-            distance=abs(index - self.source) * self.slices.volume.step(self.slices.axis),
+            cycle=self._cycle(item.features, mask),
+            watch_cycle=self._cycle(item.features, watch),
+            agreement=dice(mask, watch),
+            distance=abs(self.at - self.source) * self.slices.volume.step(self.slices.axis),
         )
 
-    def _cycle(self, item: Remembered) -> float:
-        """Dice with the annotation of the mask carried straight back to the annotated slice."""
+    def _cycle(self, features: Any, mask: np.ndarray) -> float:
+        """Dice with the annotation of a mask carried straight back to the annotated slice."""
+        if not mask.any():
+            return 0.0
+        item = Remembered(features, mask.astype(np.float32))
         back = carry_back(self.slices, self.source, self.annotated.features, item)
         return dice(back, self.annotated.mask >= 0.5)
 

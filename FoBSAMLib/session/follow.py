@@ -84,12 +84,10 @@ def _outward(
     ahead = [n for n in way if n in wanted]
     if not ahead:
         return
-    chain = Chain(
-        slices, source, annotated[source], _others(slices, annotated, source), watched=True
-    )
+    chain = Chain(slices, source, annotated[source], _others(slices, annotated, source))
     for index in range(way.start, ahead[-1] + way.step, way.step):
         found = chain.step(index)
-        verdict = judge(found.evidence)
+        verdict = judge(chain.weigh())
         mask = clean(found.probability >= 0.5)
         if verdict.presence < PRESENT or not mask.any():
             # Where the structure ends is known: what lies beyond is not walked again.
@@ -122,7 +120,7 @@ def _walk(
 ) -> dict[int, Found]:
     step = 1 if end > source else -1
     others = _others(slices, annotated, source)
-    chain = Chain(slices, source, annotated[source], others, watched=False)
+    chain = Chain(slices, source, annotated[source], others)
     return {index: chain.step(index) for index in range(source + step, end, step)}
 
 
