@@ -7,7 +7,7 @@ import re
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
@@ -29,6 +29,7 @@ DeviceOption = Annotated[
 ]
 #: Results less sure than this are named for the user to look at.
 UNSURE = 0.6
+NO_MEMORY = "Not enough memory. Close other programs or give a smaller image."
 
 app = typer.Typer(
     name="fobsam",
@@ -52,15 +53,11 @@ def main() -> NoReturn:
     except FoBSAMError as error:
         status = _complain(str(error), 1)
     except MemoryError:
-        status = _complain("Not enough memory. Close other programs or give a smaller image.", 1)
+        status = _complain(NO_MEMORY, 1)
     except Exception as error:
         if debug:
             raise
-        status = _complain(
-            f"{type(error).__name__}: {error} - this is a bug in FoBSAM; "
-            "set FOBSAM_DEBUG=1 and run again for the traceback to report.",
-            1,
-        )
+        status = _complain(NO_MEMORY if _is_out_of_memory(error) else _as_bug(error), 1)
     if status == 130:  # Ctrl-C, as typer returns it
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         print("stopped: no unfinished file is left.", file=sys.stderr)
@@ -70,6 +67,19 @@ def main() -> NoReturn:
 def _complain(message: str, status: int) -> int:
     print("error:", " ".join(message.split()), file=sys.stderr)
     return status
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether torch ran out of memory: on any device that is a RuntimeError which says so."""
+    said = r"not enough memory|out of memory|can't allocate memory"
+    return isinstance(error, RuntimeError) and bool(re.search(said, str(error)))
+
+
+def _as_bug(error: Exception) -> str:
+    return (
+        f"{type(error).__name__}: {error} - this is a bug in FoBSAM; "
+        "set FOBSAM_DEBUG=1 and run again for the traceback to report."
+    )
 
 
 def _show_version(wanted: bool) -> None:
@@ -145,17 +155,25 @@ def segment(
     """Segment an image from one or a few of its slices."""
     wanted = _parse_slices(slices)
     known_absent = _parse_absent(absent or [])
+    if known_absent and query:
+        raise typer.BadParameter(
+            "--absent names slices of the annotated image: leave it out with --query."
+        )
     from FoBSAMLib.outputs import plan
 
     jobs = plan(image, support, output, query or [], report, figure)
     from FoBSAMLib import Support, Volume
 
     volume = Volume.read(image)
+    if not query:
+        jobs[0][1].check_fits(volume)
     drawn = Support.read(support, volume, axis, label or [], known_absent)
     # torch comes with this one: a wrong image is told sooner.
+    from FoBSAMLib import LocalSession
     from FoBSAMLib import segment as run
     from FoBSAMLib.progress import show_progress
 
+    session = LocalSession(generator, segmenter, device)
     for path, outputs in jobs:
         target = Volume.read(path) if query else volume
         with show_progress(target.name) as progress:
@@ -164,9 +182,7 @@ def segment(
                 drawn,
                 query=target if query else None,
                 slices=_choose_slices(wanted, target, drawn.axis),
-                generator=generator,
-                segmenter=segmenter,
-                device=device,
+                session=session,
                 progress=progress,
             )
         outputs.write(result)
@@ -316,10 +332,22 @@ def _summarise(result: OneShot) -> None:
     for structure in result.support.structures:
         found = [r for r in result.results if r.structure.name == structure.name]
         present = [r for r in found if r.mask.any()]
-        unsure = [str(r.index) for r in present if r.confidence < UNSURE]
+        # Empty ones too: there the structure was judged to have ended.
+        unsure = [r.index for r in found if r.confidence < UNSURE]
         text = f"{structure.name}: found in {len(present)} of {len(found)} slices"
         if unsure:
-            text += f", look at {', '.join(unsure)} (confidence below {UNSURE})"
+            text += f", look at {_as_ranges(unsure)} (confidence below {UNSURE})"
         typer.echo(text)
     each = 1000 * result.seconds / max(len(result.results), 1)
     typer.echo(f"{result.seconds:.1f} s, {each:.0f} ms a slice and structure")
+
+
+def _as_ranges(indices: Iterable[int]) -> str:
+    """Numbers in short: 1, 3-7."""
+    ranges: list[list[int]] = []
+    for index in sorted(indices):
+        if ranges and index == ranges[-1][-1] + 1:
+            ranges[-1][1:] = [index]
+        else:
+            ranges.append([index])
+    return ", ".join("-".join(map(str, bounds)) for bounds in ranges)

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from FoBSAMLib.errors import FoBSAMError
-from FoBSAMLib.image.io import WRITABLE, atomic_path
+from FoBSAMLib.image.io import atomic_path, check_output
 
 if TYPE_CHECKING:
+    from FoBSAMLib.image.volume import Volume
     from FoBSAMLib.session.oneshot import OneShot
 
 #: Formats of a figure (drawn by `FoBSAMLib.session.figure`).
@@ -32,6 +33,16 @@ class Outputs:
     def files(self) -> tuple[Path, ...]:
         """All of them."""
         return tuple(f for f in (self.segmentation, self.report, self.figure) if f is not None)
+
+    def check_fits(self, volume: Volume) -> None:
+        """Raise FoBSAMError if what is found in ``volume`` does not fit the format: PNG is 2-D."""
+        count = volume.slice_count("k")
+        if self.segmentation.suffix.lower() == ".png" and count > 1:
+            raise FoBSAMError(
+                "bad_request",
+                f"{self.segmentation.name} holds one slice, and {volume.name} has {count}.",
+                "Write .seg.nrrd or .nii.gz.",
+            )
 
     def write(self, result: OneShot) -> None:
         """Write the files, each whole or not at all; raises FoBSAMError (``unwritable``)."""
@@ -70,11 +81,14 @@ def plan(
             "bad_request", "Two outputs have the same name.", "Give each a name of its own."
         )
     for _, outputs in jobs:
-        _check_format(outputs.segmentation, WRITABLE, "segmentation")
         _check_format(outputs.report, (".json",), "report")
         _check_format(outputs.figure, DRAWABLE, "figure")
     for file in files:
-        _check_writable(file, inputs)
+        _check_not_input(file, inputs)
+    for _, outputs in jobs:
+        check_output(outputs.segmentation)
+        for file in outputs.files[1:]:
+            _check_writable(file)
     return jobs
 
 
@@ -134,14 +148,17 @@ def _check_format(path: Path | None, formats: tuple[str, ...], what: str) -> Non
         )
 
 
-class _ProbeError(Exception):
-    """Leaves `atomic_path` without writing."""
-
-
-def _check_writable(path: Path, inputs: Sequence[Path]) -> None:
+def _check_not_input(path: Path, inputs: Sequence[Path]) -> None:
     if path.exists() and any(i.exists() and path.samefile(i) for i in inputs):
         raise FoBSAMError(
             "bad_request", f"{path} is read by this very command.", "Choose another name."
         )
+
+
+class _ProbeError(Exception):
+    """Leaves `atomic_path` without writing."""
+
+
+def _check_writable(path: Path) -> None:
     with contextlib.suppress(_ProbeError), atomic_path(path):
         raise _ProbeError

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -28,6 +29,7 @@ from FoBSAMLib.version import __version__
 ProtocolName = Literal["interactive", "whole"]
 PROTOCOLS: tuple[ProtocolName, ...] = ("interactive", "whole")
 PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "SimpleITK", "surface-distance")
+OUTPUT_OPTIONS = ("--json", "--markdown")
 
 #: Everything a run found out, ready for JSON: see `run`.
 Document = dict[str, Any]
@@ -71,6 +73,14 @@ def run(
     if jobs < 1:
         raise FoBSAMError("bad_request", "At least one job is needed.", "Leave --jobs out.")
     chosen = found.choose(subjects)
+    support = found.description.support
+    if protocol == "whole" and support in chosen:
+        raise FoBSAMError(
+            "bad_request",
+            f"Subject {support} is the annotated one of the protocol 'whole' and cannot be "
+            "evaluated on itself.",
+            "Choose other subjects, or the protocol 'interactive'.",
+        )
     settings = Settings(
         organs=found.choose_organs(organs),
         methods=METHODS if methods is None else tuple(dict.fromkeys(methods)),
@@ -116,7 +126,7 @@ def _describe(
             **_plain(settings),
         },
         "subjects": list(subjects),
-        "command": " ".join(["fobsam", *sys.argv[1:]]),
+        "command": shlex.join(["fobsam", *_without_folders(sys.argv[1:])]),
         "versions": {
             "fobsam": __version__,
             "python": platform.python_version(),
@@ -131,6 +141,24 @@ def _describe(
         },
         "records": [],
     }
+
+
+def _without_folders(arguments: Iterable[str]) -> list[str]:
+    """Arguments for others to see: where on this machine the output files lie is left out."""
+    shown: list[str] = []
+    for argument in arguments:
+        option, equals, value = argument.partition("=")
+        if equals and option in OUTPUT_OPTIONS:
+            shown.append(f"{option}={_name_if_absolute(value)}")
+        elif shown and shown[-1] in OUTPUT_OPTIONS:
+            shown.append(_name_if_absolute(argument))
+        else:
+            shown.append(argument)
+    return shown
+
+
+def _name_if_absolute(path: str) -> str:
+    return Path(path).name if Path(path).is_absolute() else path
 
 
 def _take_over(document: Document, file: Path) -> None:

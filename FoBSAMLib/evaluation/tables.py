@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from FoBSAMLib.evaluation.metrics import Summary, summarise
+from FoBSAMLib.evaluation.protocols import TOOL
 
 #: Published mean Dice in %, liver, right kidney, left kidney, spleen: FoB with SAM ViT-H,
 #: Setting I. Their protocol asks only for slices that hold the organ, which is easier.
@@ -67,7 +68,7 @@ def _table(records: list[Row], question: dict[str, Any], count: int) -> str:
     header = ["Method", *organs, "mean", "difference", "queries", "under 50", "HD95 mm"]
     header += ["surface Dice 2 mm", "ms"]
     methods = list(dict.fromkeys((r["method"], r["presence"]) for r in records))
-    tool = [r for r in records if r["method"] == question["methods"][0] == "fobsam"]
+    tool = [r for r in records if r["method"] == TOOL]
     rows = [_row(_of(records, *method), organs, tool) for method in methods]
     if question["protocol"] == "whole":
         rows.append(_published(question["dataset"], organs, len(header)))
@@ -79,10 +80,10 @@ def _table(records: list[Row], question: dict[str, Any], count: int) -> str:
 
 def _row(records: list[Row], organs: Sequence[str], tool: list[Row]) -> list[str]:
     first = records[0]
-    name = first["method"] if first["method"] == "fobsam" else _named(first)
+    name = first["method"] if first["method"] == TOOL else _named(first)
     mean = _over_subjects(records, "dice")
     difference = ""
-    if tool and first["method"] != "fobsam":
+    if tool and first["method"] != TOOL:
         difference = f"{100 * (_over_subjects(tool, 'dice').mean - mean.mean):+.1f}"
     low = sum(record["dice"] < 0.5 for record in records) / len(records)
     seconds = sum(record["seconds"] for record in records)
@@ -124,7 +125,7 @@ def _effort(records: list[Row], counts: range) -> str:
         mean = f"{summarise(reached).mean:.1f}" if reached else "–"
         rows.append(
             [
-                _named(mine[0]) if method[0] != "fobsam" else method[0],
+                _named(mine[0]) if method[0] != TOOL else method[0],
                 *(_percent(_over_subjects(_after(mine, count), "dice")) for count in counts),
                 f"{mean} ({len(reached)} of {len(needed)})",
             ]

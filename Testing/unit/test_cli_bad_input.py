@@ -11,6 +11,9 @@ import numpy as np
 import phantom
 import pytest
 import SimpleITK as sitk
+import torch
+
+from FoBSAMLib.session.support import Support
 
 
 @pytest.fixture
@@ -203,6 +206,35 @@ def test_absent_that_is_wrong(refused, text):
 
 def test_absent_where_it_is_drawn(refused):
     refused("--absent", f"1:{phantom.DRAWN}")
+
+
+def test_absent_with_a_query(refused, tmp_path):
+    (tmp_path / "found").mkdir()
+    line = refused("--query", "mr.nii.gz", "--absent", "1:0", output="found")
+    assert "--absent" in line
+    assert "--query" in line
+
+
+def test_a_volume_in_a_png(refused, monkeypatch):
+    monkeypatch.setattr(Support, "read", lambda *_: pytest.fail("it began"))
+    assert "12" in refused(output="out.png")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."),
+    ],
+)
+def test_memory_that_runs_out(refused, monkeypatch, error):
+    def run_out(*_):
+        raise error
+
+    monkeypatch.setattr(Support, "read", run_out)
+    assert refused().startswith("error: Not enough memory.")
 
 
 def test_query_without_folder(refused):

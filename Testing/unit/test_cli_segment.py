@@ -16,6 +16,7 @@ import phantom
 import pytest
 import SimpleITK as sitk
 
+from FoBSAMLib.generator import registry
 from FoBSAMLib.image.io import read_segmentation, read_volume
 
 
@@ -107,6 +108,30 @@ def test_other_images(fobsam, tmp_path):
     mask, known = found.mask(found.structures[0]), phantom.labels() == phantom.BALL
     assert not mask[:5].any()
     assert dice(mask[5:8], known[5:8]) > 0.6
+
+
+def test_models_are_loaded_once_for_all_queries(fobsam, tmp_path, monkeypatch):
+    (tmp_path / "found").mkdir()
+    for name in ("second", "third"):
+        phantom.save(tmp_path / f"{name}.nii.gz", phantom.voxels(seed=1))
+    loaded = []
+    create = registry.create
+    monkeypatch.setattr(registry, "create", lambda *a: loaded.append(a) or create(*a))
+    arguments = ("segment", "mr.nii.gz", "--support", "drawn.nii.gz", "--output", "found")
+    queries = ("--query", "second.nii.gz", "--query", "third.nii.gz")
+    done(fobsam(*arguments, "--label", phantom.BALL, "--slices", "6:7", *queries))
+    assert len(loaded) == 1
+
+
+def test_unsure_slices_are_named_also_where_nothing_was_found(fobsam, tmp_path):
+    arguments = ("segment", "mr.nii.gz", "--support", "drawn.nii.gz", "--output", "out.nii.gz")
+    told = done(fobsam(*arguments, "--label", phantom.BALL, "--report", "out.json"))
+    (structure,) = json.loads((tmp_path / "out.json").read_text())["structures"]
+    unsure = [s for s in structure["slices"] if s["confidence"] < 0.6]
+    assert any(s["pixels"] == 0 for s in unsure)
+    named = re.search(r"look at ([\d, -]+) \(", told)[1].split(", ")
+    bounds = [[int(n) for n in part.split("-")] for part in named]
+    assert [n for b in bounds for n in range(b[0], b[-1] + 1)] == [s["index"] for s in unsure]
 
 
 def test_a_photograph_from_another(fobsam, tmp_path):

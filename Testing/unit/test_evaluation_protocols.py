@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -234,6 +236,42 @@ def test_the_table_holds_means_spreads_and_differences(folder):
     assert "| +50.0 |" in told
     assert "| 100 % |" in told
     assert "first result after 1.5 s, peak memory 800 MB" in text
+
+
+@pytest.mark.usefixtures("copying")
+def test_the_difference_does_not_hang_on_the_order_of_methods(folder):
+    one, two = (
+        command.run("chaos", folder, subjects=[19], methods=methods)
+        for methods in (["fobsam", "copy"], ["copy", "fobsam"])
+    )
+    columns = [
+        [
+            line.split("|")[5]
+            for line in markdown(document).splitlines()
+            if line.startswith("| copy")
+        ]
+        for document in (one, two)
+    ]
+    assert columns[0] == columns[1]
+    assert all(re.fullmatch(r" [+-]\d+\.\d ", difference) for difference in columns[1])
+
+
+def test_the_support_is_not_evaluated_on_itself(folder):
+    with pytest.raises(FoBSAMError, match="on itself") as caught:
+        command.run("chaos", folder, "whole", subjects=[3], methods=["copy"])
+    assert caught.value.code == "bad_request"
+
+
+@pytest.mark.usefixtures("copying")
+def test_the_command_is_kept_without_the_folders_of_its_outputs(folder, tmp_path, monkeypatch):
+    files = ["--json", str(tmp_path / "a.json"), f"--markdown={tmp_path / 'a.md'}"]
+    monkeypatch.setattr(
+        sys, "argv", ["fobsam", "evaluate", "chaos", "data", *files, "--organ", "left kidney"]
+    )
+    document = command.run("chaos", folder, subjects=[19], organs=["liver"], methods=["copy"])
+    assert document["command"] == (
+        "fobsam evaluate chaos data --json a.json --markdown=a.md --organ 'left kidney'"
+    )
 
 
 @pytest.mark.usefixtures("copying")
