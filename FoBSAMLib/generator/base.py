@@ -17,6 +17,11 @@ class Remembered(NamedTuple):
     features: Any
     mask: np.ndarray
 
+    @property
+    def inside(self) -> np.ndarray:
+        """The mask, bool [256, 256]; a structure thinner than a pixel keeps its densest pixels."""
+        return np.asarray((self.mask >= min(0.5, self.mask.max() / 2)) & (self.mask > 0))
+
 
 @dataclass(frozen=True)
 class Proposal:

@@ -33,7 +33,7 @@ class FobLiteGenerator:
 
     @torch.inference_mode()
     def encode(self, slices: np.ndarray) -> list[Features]:
-        """See `Generator.encode`. Kept in half precision: 4 MB a slice would be 2 GB a CT."""
+        """See `Generator.encode`. Kept in half precision, 2 MB a slice."""
         batch = torch.from_numpy(slices).to(self.device)[:, None]
         encoded = []
         for part in batch.split(BATCH):
@@ -50,7 +50,7 @@ class FobLiteGenerator:
         features = Features(*(f.float() for f in query))
         box, region, reading = self._read(features, memory, foreign)
         last = Features(*(f.float() for f in memory[-1].features))
-        ring = sample_ring(memory[-1].mask >= 0.5)
+        ring = sample_ring(memory[-1].inside)
         background = torch.zeros(1, 0, 2, device=self.device)
         if len(ring):
             located = self.model.locate(

@@ -34,7 +34,7 @@ class FobPaperGenerator:
     ) -> Proposal:
         """See `Generator.propose`."""
         last = memory[-1]
-        mask = (last.mask >= 0.5).astype(np.float32)
+        mask = last.inside.astype(np.float32)
         return Proposal(self.model.propose(last.features, mask, query)[0])
 
     def carry(self, query: Features, item: Remembered, *, foreign: bool = False) -> None:

@@ -63,7 +63,7 @@ def prompt_maps(background: Tensor, foreground: Tensor) -> Tensor:
 
 
 class FobLite(nn.Module):
-    """Encoder, matching, background points and dense head; about 2 M parameters."""
+    """Encoder, matching, background points and dense head; 1.54 M parameters."""
 
     def __init__(self) -> None:
         super().__init__()

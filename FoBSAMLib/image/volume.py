@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -77,8 +78,12 @@ class Volume:
         return float(i), float(j), float(k)
 
     def content_key(self) -> str:
-        """SHA-256 of voxels and geometry: equal for equal images, whatever their name."""
-        header = f"{self.array.dtype.str}{self.array.shape}".encode()
+        """SHA-256 of voxels, geometry and modality: equal for equal images, whatever their name."""
+        return self._key
+
+    @cached_property
+    def _key(self) -> str:
+        header = f"{self.array.dtype.str}{self.array.shape}{self.modality}".encode()
         digest = hashlib.sha256(header)
         digest.update(np.ascontiguousarray(self.ijk_to_ras, np.float64).data)
         for plane in self.array:

@@ -17,6 +17,9 @@ class Segmenter(Protocol):
     """
 
     name: str
+    #: Whether the mask is drawn from the prior where there is one; points given beside it are then
+    #: a user's corrections. Else the prompts alone make the mask.
+    draws_on_prior: bool
 
     def embed(self, image: np.ndarray) -> Any:
         """Keep what is needed of a slice: [H, W], or [H, W, 3] for colour."""

@@ -30,6 +30,7 @@ class RandomWalkerSegmenter:
     """
 
     name = "random-walker"
+    draws_on_prior = False
 
     def embed(self, image: np.ndarray) -> np.ndarray:
         return np.asarray(image, np.float32)
@@ -62,6 +63,7 @@ class CompactSegmenter:
     """
 
     name = "compact"
+    draws_on_prior = True
 
     def __init__(self, sure: float = 2.0) -> None:
         self._background, self._foreground = expit([-sure, sure])

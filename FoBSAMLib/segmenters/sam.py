@@ -49,6 +49,8 @@ class SamSegmenter:
     ``weights_sha256`` identifies the weights file, None for a model that was handed over built.
     """
 
+    draws_on_prior = False
+
     def __init__(
         self,
         model: Sam,

@@ -82,7 +82,7 @@ class Chain:
         self.others = others
         self.recent: list[Remembered] = []
         #: The second chain's probability in the slice it has come to, float32 [256, 256].
-        self.watch = self.annotated.mask
+        self.watch = self.annotated.inside.astype(np.float32)
         self.at = source
         self.watch_walker = CompactSegmenter()
 
@@ -98,7 +98,7 @@ class Chain:
             both = (1 - WATCH_SHARE) * proposal.probability + WATCH_SHARE * self.watch
             proposal = replace(proposal, probability=both)
         prompts, probability = segment_slice(slices, index, proposal)
-        item = Remembered(features, slices.grid.image_to_network(probability))
+        item = Remembered(features, slices.grid.mask_to_network(probability))
         self.recent = [*self.recent, item][-RECENT:]
         self.at = index
         return Found(index, probability, prompts)
@@ -121,7 +121,7 @@ class Chain:
     def weigh(self) -> Evidence:
         """What speaks for or against the structure in the slice of the last `step`."""
         item = self.recent[-1]
-        mask, watch = item.mask >= 0.5, self.watch >= 0.5
+        mask, watch = item.inside, self.watch >= 0.5
         return Evidence(
             cycle=self._cycle(item.features, mask),
             watch_cycle=self._cycle(item.features, watch),
@@ -135,7 +135,7 @@ class Chain:
             return 0.0
         item = Remembered(features, mask.astype(np.float32))
         back = carry_back(self.slices, self.source, self.annotated.features, item)
-        return dice(back, self.annotated.mask >= 0.5)
+        return dice(back, self.annotated.inside)
 
 
 def carry_back(
@@ -147,7 +147,7 @@ def carry_back(
         return carried
     back = slices.generator.propose(features, [item], foreign=foreign)
     _, probability = segment_slice(slices, index, back)
-    return slices.grid.image_to_network(probability) >= 0.5
+    return slices.grid.mask_to_network(probability) >= 0.5
 
 
 def segment_slice(
@@ -160,5 +160,6 @@ def segment_slice(
         grid.points_from_network(proposal.prompts.foreground),
     )
     prior = None if proposal.probability is None else grid.from_network(proposal.probability)
-    given = Prompts() if prior is not None and slices.segmenter.name == "compact" else prompts
+    # Beside a prior, such a segmenter takes points for a user's corrections.
+    given = Prompts() if prior is not None and slices.segmenter.draws_on_prior else prompts
     return prompts, slices.segmenter.segment(slices.embedding(index), given, prior)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -14,6 +14,9 @@ from FoBSAMLib.session.chain import Chain, Found, dice
 from FoBSAMLib.session.cleanup import clean
 from FoBSAMLib.session.presence import PRESENT, Verdict, judge, judge_between
 from FoBSAMLib.session.slices import ImageSlices
+
+#: Asked between slices whether to stop.
+Cancel = Callable[[], bool]
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,11 @@ class Outcome:
 
 
 def follow(
-    slices: ImageSlices, annotated: Mapping[int, np.ndarray], absent: set[int], wanted: range
+    slices: ImageSlices,
+    annotated: Mapping[int, np.ndarray],
+    absent: set[int],
+    wanted: range,
+    cancel: Cancel = lambda: False,
 ) -> Iterator[Outcome]:
     """Segment the wanted slices, outward from the annotated ones.
 
@@ -35,6 +42,7 @@ def follow(
         annotated: masks as drawn, bool [H, W], by slice index; none empty.
         absent: slices known not to hold the structure.
         wanted: the slices to give results for, step 1.
+        cancel: asked before every slice; True ends the run.
 
     Yields:
         An outcome for every wanted slice that is neither annotated nor known to be empty.
@@ -42,22 +50,25 @@ def follow(
     present = sorted(annotated)
     queries = [n for n in wanted if n not in annotated and n not in absent]
     done: set[int] = set()
-    for low, high in pairwise(present):
-        inside = [n for n in queries if low < n < high]
-        if inside and not any(low < n < high for n in absent):
-            for outcome in _between(slices, annotated, low, high):
-                if outcome.index in inside:
-                    done.add(outcome.index)
-                    yield outcome
-    for source, direction in [(n, d) for n in present for d in (-1, 1)]:
-        way = _way_out(source, direction, present, absent, slices.count)
-        for outcome in _outward(slices, annotated, source, way, wanted):
-            done.add(outcome.index)
-            yield outcome
-    shape = next(iter(annotated.values())).shape
+
+    def ways() -> Iterator[Outcome]:
+        for low, high in pairwise(present):
+            inside = [n for n in queries if low < n < high]
+            if inside and not any(low < n < high for n in absent):
+                yield from _between(slices, annotated, low, high, inside, cancel)
+        for source, direction in [(n, d) for n in present for d in (-1, 1)]:
+            way = _way_out(source, direction, present, absent, slices.count)
+            yield from _outward(slices, annotated, source, way, wanted, cancel)
+
+    for outcome in ways():
+        done.add(outcome.index)
+        yield outcome
+    if cancel():
+        return
+    empty = np.zeros_like(next(iter(annotated.values())))
     for index in queries:
-        if index not in done:
-            yield Outcome(index, np.zeros(shape, bool), Prompts(), Verdict(0.0, 1.0))
+        if index not in done:  # between two slices known to be empty
+            yield Outcome(index, empty, Prompts(), Verdict(0.0, 1.0))
 
 
 def _way_out(
@@ -79,6 +90,7 @@ def _outward(
     source: int,
     way: range,
     wanted: range,
+    cancel: Cancel,
 ) -> Iterator[Outcome]:
     """Follow the structure until it ends, or until no wanted slice lies ahead."""
     ahead = [n for n in way if n in wanted]
@@ -86,42 +98,51 @@ def _outward(
         return
     chain = Chain(slices, source, annotated[source], _others(slices, annotated, source))
     for index in range(way.start, ahead[-1] + way.step, way.step):
+        if cancel():
+            return
         found = chain.step(index)
         verdict = judge(chain.weigh())
         mask = clean(found.probability >= 0.5)
         if verdict.presence < PRESENT or not mask.any():
-            # Where the structure ends is known: what lies beyond is not walked again.
-            if index in wanted:
-                empty = Verdict(verdict.presence, 1 - verdict.presence)
-                yield Outcome(index, np.zeros_like(mask), found.prompts, empty)
+            # What lies beyond is not walked, and no surer than this slice.
+            end = Verdict(verdict.presence, 1 - verdict.presence)
+            for beyond in [n for n in ahead if (n - index) * way.step >= 0]:
+                prompts = found.prompts if beyond == index else Prompts()
+                yield Outcome(beyond, np.zeros_like(mask), prompts, end)
             return
         if index in wanted:
             yield Outcome(index, mask, found.prompts, verdict)
 
 
 def _between(
-    slices: ImageSlices, annotated: Mapping[int, np.ndarray], low: int, high: int
+    slices: ImageSlices,
+    annotated: Mapping[int, np.ndarray],
+    low: int,
+    high: int,
+    wanted: list[int],
+    cancel: Cancel,
 ) -> Iterator[Outcome]:
     """Follow from both sides and weigh the two by how near their annotated slices are."""
-    upward = _walk(slices, annotated, low, high)
-    downward = _walk(slices, annotated, high, low)
-    for index in range(low + 1, high):
-        up, down = upward[index], downward[index]
+    downward: dict[int, Found] = {}
+    chain = Chain(slices, high, annotated[high], _others(slices, annotated, high))
+    for index in range(high - 1, wanted[0] - 1, -1):
+        if cancel():
+            return
+        downward[index] = chain.step(index)
+    chain = Chain(slices, low, annotated[low], _others(slices, annotated, low))
+    for index in range(low + 1, wanted[-1] + 1):
+        if cancel():
+            return
+        up = chain.step(index)
+        if index not in wanted:
+            continue
+        down = downward.pop(index)
         share = (index - low) / (high - low)
         probability = (1 - share) * up.probability + share * down.probability
         agreement = dice(up.probability >= 0.5, down.probability >= 0.5)
-        nearer = up if share <= 0.5 else down
         mask = clean(probability >= 0.5)
-        yield Outcome(index, mask, nearer.prompts, judge_between(agreement))
-
-
-def _walk(
-    slices: ImageSlices, annotated: Mapping[int, np.ndarray], source: int, end: int
-) -> dict[int, Found]:
-    step = 1 if end > source else -1
-    others = _others(slices, annotated, source)
-    chain = Chain(slices, source, annotated[source], others)
-    return {index: chain.step(index) for index in range(source + step, end, step)}
+        prompts = up.prompts if share <= 0.5 else down.prompts
+        yield Outcome(index, mask, prompts, judge_between(agreement, held=bool(mask.any())))
 
 
 def _others(

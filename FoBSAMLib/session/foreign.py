@@ -7,7 +7,9 @@ followed as from an annotated slice.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -16,10 +18,16 @@ from FoBSAMLib.generator.base import Remembered
 from FoBSAMLib.prompts import Prompts
 from FoBSAMLib.session.chain import carry_back, dice, segment_slice
 from FoBSAMLib.session.cleanup import clean
+from FoBSAMLib.session.follow import Cancel, Outcome, follow
+from FoBSAMLib.session.presence import Verdict
 from FoBSAMLib.session.slices import ImageSlices
 
 #: Distance between the slices tried as anchors, in mm.
 STRIDE_MM = 8.0
+#: An anchor that fits less well than this is none: the structure is judged not to be there. A weak
+#: test: of twelve organs of training subjects all score above 0.7 where they are, and where they
+#: are not, four score below 0.6.
+FOUND = 0.6
 
 
 class ForeignSupport(NamedTuple):
@@ -45,19 +53,28 @@ class Anchor(NamedTuple):
 
 
 def find_anchor(
-    slices: ImageSlices, supports: Sequence[ForeignSupport], candidates: range
+    slices: ImageSlices,
+    supports: Sequence[ForeignSupport],
+    candidates: range,
+    cancel: Cancel = lambda: False,
 ) -> Anchor | None:
-    """The best of the candidate slices, or None where nothing fits at all."""
+    """The best of the candidate slices, or None where nothing fits; ``cancel`` as in `follow`."""
     stride = max(1, round(STRIDE_MM / slices.volume.step(slices.axis)))
-    anchors = [_try(slices, index, s) for index in candidates[::stride] for s in supports]
-    best = max(filter(None, anchors), key=lambda anchor: anchor.score, default=None)
-    if best is None or stride == 1:
-        return best
-    # Then every slice beside the best.
-    beside = range(best.at - stride + 1, best.at + stride)
-    finer = [n for n in beside if n in candidates and n != best.at]
-    anchors = [best, *(_try(slices, index, s) for index in finer for s in supports)]
-    return max(filter(None, anchors), key=lambda anchor: anchor.score)
+    best: Anchor | None = None
+    tried = list(candidates[::stride])
+    for finer in (False, True):
+        if finer and best is not None:
+            beside = range(best.at - stride + 1, best.at + stride)
+            tried = [n for n in beside if n in candidates and n not in tried]
+        for index, support in product(tried, supports):
+            if cancel():
+                return None
+            anchor = _try(slices, index, support)
+            if anchor and (best is None or anchor.score > best.score):
+                best = anchor
+        if best is None:
+            break
+    return best
 
 
 def _try(slices: ImageSlices, index: int, support: ForeignSupport) -> Anchor | None:
@@ -70,4 +87,29 @@ def _try(slices: ImageSlices, index: int, support: ForeignSupport) -> Anchor | N
         return None
     here = Remembered(features, slices.grid.mask_to_network(mask))
     back = carry_back(support.slices, support.at, remembered.features, here, foreign=True)
-    return Anchor(index, mask, prompts, dice(back, remembered.mask >= 0.5))
+    return Anchor(index, mask, prompts, dice(back, remembered.inside))
+
+
+def follow_foreign(
+    slices: ImageSlices,
+    supports: Sequence[ForeignSupport],
+    wanted: range,
+    cancel: Cancel = lambda: False,
+) -> Iterator[Outcome]:
+    """Segment the wanted slices of an image from annotated slices of another; as `follow`."""
+    anchor = find_anchor(slices, supports, wanted, cancel)
+    if cancel():
+        return
+    if anchor is None or anchor.score < FOUND:
+        score = anchor.score if anchor else 0.0
+        empty = np.zeros(slices.image(0).shape, bool)
+        for index in wanted:
+            yield Outcome(index, empty, Prompts(), Verdict(score, 1 - score))
+        return
+    yield Outcome(anchor.at, anchor.mask, anchor.prompts, Verdict(anchor.score, anchor.score))
+    for outcome in follow(slices, {anchor.at: anchor.mask}, set(), wanted, cancel):
+        presence, confidence = outcome.verdict
+        if outcome.mask.any():
+            # No slice is surer than the anchor from which it was reached.
+            presence, confidence = min(presence, anchor.score), min(confidence, anchor.score)
+        yield replace(outcome, verdict=Verdict(presence, confidence))

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
-import numpy as np
 import torch
 
 from FoBSAMLib.errors import FoBSAMError
@@ -14,11 +12,9 @@ from FoBSAMLib.generator import registry as generators
 from FoBSAMLib.image.segmentation import Structure
 from FoBSAMLib.image.volume import Axis, Volume
 from FoBSAMLib.models.device import choose_device
-from FoBSAMLib.prompts import Prompts
 from FoBSAMLib.segmenters import registry as segmenters
 from FoBSAMLib.session.follow import Outcome, follow
-from FoBSAMLib.session.foreign import ForeignSupport, find_anchor
-from FoBSAMLib.session.presence import Verdict
+from FoBSAMLib.session.foreign import ForeignSupport, follow_foreign
 from FoBSAMLib.session.results import SliceResult
 from FoBSAMLib.session.slices import ImageSlices
 from FoBSAMLib.session.suggest import suggest_slice
@@ -41,7 +37,7 @@ class LocalSession:
         self._image: Volume | None = None
         self._support: Support | None = None
         self._slices: dict[tuple[str, Axis], ImageSlices] = {}
-        self._results: dict[str, dict[int, SliceResult]] = {}
+        self._results: dict[Structure, dict[int, SliceResult]] = {}
 
     @property
     def models(self) -> dict[str, str]:
@@ -84,12 +80,27 @@ class LocalSession:
             FoBSAMError: no image or supports set, or nothing to find.
         """
         image, support = self._chosen()
-        wanted = slices if slices is not None else range(image.slice_count(support.axis))
+        count = image.slice_count(support.axis)
+        wanted = slices if slices is not None else range(count)
+        if not (len(wanted) and wanted[0] >= 0 and wanted[-1] < count and wanted.step == 1):
+            raise FoBSAMError(
+                "bad_request",
+                f"There are no slices {wanted} along {support.axis}.",
+                f"Slices run from 0 to {count - 1}, one by one.",
+            )
+        known = [structure.name for structure in support.structures]
+        unknown = set(structures or ()) - set(known)
+        if unknown:
+            raise FoBSAMError(
+                "bad_request",
+                f"There is no structure {', '.join(sorted(unknown))} in the support.",
+                f"It holds {', '.join(known)}.",
+            )
         for structure in support.structures:
             if structures is not None and structure.name not in structures:
                 continue
             began = time.perf_counter()
-            for outcome in self._outcomes(image, support, structure, wanted):
+            for outcome in self._outcomes(image, support, structure, wanted, cancel):
                 if cancel():
                     return
                 now = time.perf_counter()
@@ -103,7 +114,7 @@ class LocalSession:
                     outcome.verdict.confidence,
                     1000 * (now - began),
                 )
-                self._results.setdefault(structure.name, {})[outcome.index] = result
+                self._results.setdefault(structure, {})[outcome.index] = result
                 yield result
                 began = time.perf_counter()
 
@@ -111,13 +122,10 @@ class LocalSession:
         """The slice to annotate next for a structure, after `segment`; None if none is left."""
         image, support = self._chosen()
         (chosen,) = support.segmentation.select([structure])
-        drawn = support.indices(chosen) if self._is_own(image, support) else ()
-        return suggest_slice(
-            image.slice_count(support.axis),
-            drawn,
-            support.absent.get(chosen.name, ()),
-            self._results.get(chosen.name, {}),
-        )
+        drawn = support.indices(chosen) if self.own else ()
+        absent = support.absent.get(chosen.name, ()) if self.own else ()
+        results = self._results.get(chosen, {})
+        return suggest_slice(image.slice_count(support.axis), drawn, absent, results)
 
     def _chosen(self) -> tuple[Volume, Support]:
         if self._image is None or self._support is None:
@@ -128,32 +136,29 @@ class LocalSession:
             )
         return self._image, self._support
 
-    def _is_own(self, image: Volume, support: Support) -> bool:
-        return image is support.volume or image.content_key() == support.volume.content_key()
+    @property
+    def own(self) -> bool:
+        """Whether the supports were drawn on the image itself."""
+        image, support = self._chosen()
+        return image.content_key() == support.volume.content_key()
 
     def _outcomes(
-        self, image: Volume, support: Support, structure: Structure, wanted: range
+        self,
+        image: Volume,
+        support: Support,
+        structure: Structure,
+        wanted: range,
+        cancel: Callable[[], bool],
     ) -> Iterator[Outcome]:
         annotated = {n: support.mask(structure, n) for n in support.indices(structure)}
-        own = self._slices_of(image, support.axis)
-        if self._is_own(image, support):
+        slices = self._slices_of(image, support.axis)
+        if self.own:
             absent = set(support.absent.get(structure.name, ()))
-            yield from follow(own, annotated, absent, wanted)
+            yield from follow(slices, annotated, absent, wanted, cancel)
             return
         other = self._slices_of(support.volume, support.axis)
         supports = [ForeignSupport(other, n, mask) for n, mask in annotated.items()]
-        anchor = find_anchor(own, supports, wanted)
-        if anchor is None:
-            empty = np.zeros(own.image(0).shape, bool)
-            yield from (Outcome(n, empty, Prompts(), Verdict(0.0, 0.5)) for n in wanted)
-            return
-        verdict = Verdict(anchor.score, anchor.score)
-        yield Outcome(anchor.at, anchor.mask, anchor.prompts, verdict)
-        for outcome in follow(own, {anchor.at: anchor.mask}, set(), wanted):
-            # No slice is surer than the anchor from which it was reached.
-            presence, confidence = outcome.verdict
-            confidence = min(confidence, anchor.score) if outcome.mask.any() else confidence
-            yield replace(outcome, verdict=Verdict(presence, confidence))
+        yield from follow_foreign(slices, supports, wanted, cancel)
 
     def _slices_of(self, volume: Volume, axis: Axis) -> ImageSlices:
         key = (volume.content_key(), axis)
@@ -161,4 +166,6 @@ class LocalSession:
             while len(self._slices) >= IMAGES:
                 self._slices.pop(next(iter(self._slices)))
             self._slices[key] = ImageSlices(volume, axis, self.generator, self.segmenter)
+        # The image used last goes last: the support's features outlive many queries.
+        self._slices[key] = self._slices.pop(key)
         return self._slices[key]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -115,13 +114,14 @@ def segment(
     target = query if query is not None else volume
     session.set_image(target)
     session.set_supports(support)
-    total = _count_queries(target, support, slices, own=query is None)
+    own = session.own
+    total = _count_queries(target, support, slices, own=own)
     results = []
     for result in session.segment(slices=slices):
         results.append(result)
         if progress:
             progress(len(results), total, result)
-    segmentation = _assemble(target, support, results, own=query is None)
+    segmentation = _assemble(target, support, results, own=own)
     return OneShot(
         target, support, results, segmentation, session.models, time.perf_counter() - began
     )
@@ -136,8 +136,8 @@ def _count_queries(volume: Volume, support: Support, slices: range | None, *, ow
     if not total:
         raise FoBSAMError(
             "bad_request",
-            "Every slice is annotated: nothing is left to find.",
-            "Give other slices, or other images (--query).",
+            "Every slice asked for is annotated: nothing is left to find.",
+            "Ask for other slices (--slices), or other images (--query).",
         )
     return total
 
@@ -145,16 +145,29 @@ def _count_queries(volume: Volume, support: Support, slices: range | None, *, ow
 def _assemble(
     volume: Volume, support: Support, results: list[SliceResult], *, own: bool
 ) -> Segmentation:
-    """Supports as drawn and results together, on the volume's grid."""
-    by_structure = defaultdict(list)
-    for result in results:
-        by_structure[result.structure].append(result)
-    masks = []
-    for structure in support.structures:
-        mask = support.segmentation.mask(structure).copy() if own else np.zeros(volume.shape, bool)
-        along = np.moveaxis(mask, ARRAY_AXIS[support.axis], 0)
-        for result in by_structure[structure]:
-            along[result.index] = result.mask
-        masks.append((structure, mask))
+    """Supports as drawn and results together, on the volume's grid.
+
+    Where structures do not overlap as drawn, neither do they here: what is drawn stays, and of
+    two results the surer one has the pixel.
+    """
+    shape = volume.shape
+    drawn = {
+        structure: support.segmentation.mask(structure) if own else np.zeros(shape, bool)
+        for structure in support.structures
+    }
+    taken = np.sum(list(drawn.values()), axis=0, dtype=np.uint8)
+    exclusive = taken.max() <= 1
+    whole = {structure: mask.copy() for structure, mask in drawn.items()}
+    along = {
+        structure: np.moveaxis(mask, ARRAY_AXIS[support.axis], 0)
+        for structure, mask in whole.items()
+    }
+    free = np.moveaxis(taken == 0, ARRAY_AXIS[support.axis], 0)
+    for result in sorted(results, key=lambda result: -result.confidence):
+        mask = result.mask
+        if exclusive:
+            mask = mask & free[result.index]
+            free[result.index] &= ~mask
+        along[result.structure][result.index] |= mask
     header = support.segmentation.header if own else None
-    return Segmentation.from_masks(volume.ijk_to_ras, masks, header)
+    return Segmentation.from_masks(volume.ijk_to_ras, list(whole.items()), header)

@@ -14,6 +14,9 @@ from FoBSAMLib.image.segmentation import Segmentation, Structure
 from FoBSAMLib.image.slices import annotated_slices, check_axis, find_axis
 from FoBSAMLib.image.volume import ARRAY_AXIS, Axis, Volume
 
+#: On the axis along which it was drawn a mask touches few slices, on the others many.
+WRONG_AXIS = 4
+
 
 @dataclass(frozen=True)
 class Support:
@@ -98,7 +101,9 @@ class Support:
         elif axis not in ARRAY_AXIS:
             raise FoBSAMError("bad_request", f"There is no axis {axis!r}.", "Give auto, i, j or k.")
         for structure in structures:
-            check_axis(segmentation.mask(structure), axis)
+            mask = segmentation.mask(structure)
+            check_axis(mask, axis)
+            _check_drawn_along(mask, axis, structure.name)
         known = _known_absent(segmentation, structures, absent or {})
         support = cls(volume, axis, segmentation, structures, known)
         support._check_absent()
@@ -131,6 +136,19 @@ class Support:
                     )
 
 
+def _check_drawn_along(mask: np.ndarray, axis: Axis, name: str) -> None:
+    """Refuse an axis on which a mask touches far more slices than on another."""
+    touched = {other: len(annotated_slices(mask, other)) for other in ARRAY_AXIS}
+    likely = min(touched, key=lambda other: touched[other])
+    if touched[axis] > WRONG_AXIS * touched[likely]:
+        raise FoBSAMError(
+            "bad_request",
+            f"{name} touches {touched[axis]} slices along {axis} but {touched[likely]} along "
+            f"{likely}: it was drawn along {likely}.",
+            f"Give --axis {likely}.",
+        )
+
+
 def _known_absent(
     segmentation: Segmentation,
     structures: tuple[Structure, ...],
@@ -140,5 +158,5 @@ def _known_absent(
     for wanted, indices in absent.items():
         (structure,) = segmentation.select([wanted])
         if structure in structures:
-            known[structure.name] = tuple(sorted(set(indices)))
+            known[structure.name] = tuple(sorted({*known.get(structure.name, ()), *indices}))
     return known
