@@ -42,7 +42,7 @@ def _fob_lite(path: Path, device: str) -> Generator:
 
     _require(path)
     model = FobLite()
-    load_into(model, {k: v.float() for k, v in load_checkpoint(path).items()}, path)
+    load_into(model, load_checkpoint(path), path)
     return FobLiteGenerator(model, choose_device(device), _sha256(path))
 
 

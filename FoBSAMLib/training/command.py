@@ -70,7 +70,9 @@ def run(
         )
     weights = output / "fob-lite.safetensors"
     save_weights(trained, weights)
-    draw_curve(output / "log.csv", output / "curve.png")
+    log = output / "log.csv"
+    if log.exists():  # not where it was taken from a run that had ended
+        draw_curve(log, output / "curve.png")
     return weights
 
 

@@ -40,12 +40,18 @@ class TrainingVolume:
     step: float
 
     @classmethod
-    def load(cls, path: Path) -> TrainingVolume:
+    def load(cls, path: Path, source: tuple[int, ...]) -> TrainingVolume:
+        """Read what `save` wrote; raises ValueError where it was made from another source."""
         with np.load(path) as data:
+            if tuple(data["source"]) != source:
+                raise ValueError(f"{path} was made from another image")
             return cls(path.stem, data["image"], data["supervoxels"], float(data["step"]))
 
-    def save(self, path: Path) -> None:
-        np.savez(path, image=self.image, supervoxels=self.supervoxels, step=self.step)
+    def save(self, path: Path, source: tuple[int, ...]) -> None:
+        """Write an ``.npz``; the numbers in ``source`` tell what the volume was made from."""
+        np.savez(
+            path, image=self.image, supervoxels=self.supervoxels, step=self.step, source=source
+        )
 
 
 class Episode(NamedTuple):
@@ -79,7 +85,6 @@ class EpisodeDataset(Dataset[Episode]):
         return self.batches
 
     def __getitem__(self, item: int) -> Episode:
-        torch.set_num_threads(1)
         return EpisodeSampler(self.volumes, (self.seed, item)).batch(self.size)
 
 

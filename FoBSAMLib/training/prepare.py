@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,14 @@ import torch
 from torch.nn import functional as F
 
 from FoBSAMLib.image.grid import NetworkGrid
-from FoBSAMLib.image.io import read_volume
+from FoBSAMLib.image.io import atomic_path, read_volume
 from FoBSAMLib.image.volume import Volume
 from FoBSAMLib.image.windows import normalise
 from FoBSAMLib.training.episodes import SIZE, TrainingVolume
 from FoBSAMLib.training.supervoxels import supervoxels
+
+#: To be raised with every change of what `prepare` makes: files kept from before are made anew.
+FORMAT = 1
 
 
 def prepare(volume: Volume) -> TrainingVolume:
@@ -31,11 +35,25 @@ def prepare(volume: Volume) -> TrainingVolume:
 
 
 def prepared(image: Path, cache: Path) -> TrainingVolume:
-    """The prepared form of an image file, from the cache folder or made and kept there."""
+    """The prepared form of an image file, from the cache folder or made and kept there.
+
+    A kept file that is damaged, or older than the image, is made anew. Raises `FoBSAMError` for
+    an unreadable image and an unwritable cache.
+    """
     kept = cache / f"{image.parent.name}_{image.name.split('.')[0]}.npz"
-    if not kept.exists():
+    source = _source(image)
+    # A damaged file makes numpy raise nearly anything; whatever it is, the file is of no use.
+    with contextlib.suppress(Exception):
+        return TrainingVolume.load(kept, source)
+    volume = prepare(read_volume(image))
+    with contextlib.suppress(OSError):  # atomic_path says what is wrong with the folder
         cache.mkdir(parents=True, exist_ok=True)
-        partial = kept.with_suffix(".part.npz")
-        prepare(read_volume(image)).save(partial)
-        partial.replace(kept)
-    return TrainingVolume.load(kept)
+    with atomic_path(kept) as partial:
+        volume.save(partial, source)
+    return volume
+
+
+def _source(image: Path) -> tuple[int, ...]:
+    """Numbers that change with the image file and with `FORMAT`."""
+    stat = image.stat()
+    return FORMAT, stat.st_size, stat.st_mtime_ns

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import math
 import signal
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -21,6 +24,8 @@ from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.generator.background import Located
 from FoBSAMLib.generator.lite import GRID, Features, FobLite, Memory, prompt_maps
 from FoBSAMLib.generator.matching import Reading
+from FoBSAMLib.image.io import atomic_path
+from FoBSAMLib.models.checkpoints import load_checkpoint
 from FoBSAMLib.training.episodes import Episode, EpisodeDataset, TrainingVolume
 from FoBSAMLib.training.losses import (
     contrast,
@@ -54,11 +59,11 @@ class TrainingConfig:
 
     @classmethod
     def read(cls, path: Path) -> TrainingConfig:
-        """From a JSON file; raises `FoBSAMError` for an unreadable one or an unknown entry."""
+        """From a JSON file; raises `FoBSAMError` for an unreadable one, an unknown entry
+        and an entry that is out of its range or of another type."""
         try:
             config = cls(**json.loads(path.read_text()))
-            if config.steps < FEWEST_STEPS:
-                raise ValueError(f"steps is {config.steps}, {FEWEST_STEPS} are the fewest")
+            config._check()
             return config
         except (OSError, ValueError, TypeError) as error:
             raise FoBSAMError(
@@ -66,6 +71,24 @@ class TrainingConfig:
                 f"{path} is not a training configuration: {error}.",
                 f"Known entries: {', '.join(cls.__dataclass_fields__)}.",
             ) from None
+
+    def _check(self) -> None:
+        fewest = {"steps": FEWEST_STEPS, "batch": 1, "warmup": 0, "seed": 0, "initial_seed": 0}
+        for name, least in fewest.items():
+            value = getattr(self, name)
+            if type(value) is not int or value < least:
+                raise ValueError(f"{name} is {value!r}, not a whole number of {least} or more")
+        for name in ("rate", "encoder_rate", "average"):
+            value = getattr(self, name)
+            if type(value) not in (int, float) or not 0 <= value <= 1:
+                raise ValueError(f"{name} is {value!r}, not a number from 0 to 1")
+        if type(self.bfloat16) is not bool:
+            raise ValueError(f"bfloat16 is {self.bfloat16!r}, not true or false")
+        if type(self.subjects) is not dict:
+            raise ValueError(f"subjects is {self.subjects!r}, not lists of ids by data set")
+        for name, ids in self.subjects.items():
+            if type(ids) is not list or any(type(one) is not int for one in ids):
+                raise ValueError(f"subjects of {name} is {ids!r}, not a list of ids")
 
 
 #: Side of the region round a structure on which matching and decoding are trained, in cells.
@@ -175,10 +198,15 @@ def train(
         volumes: prepared volumes; no organ labels are used.
         folder: for ``state.pt``, ``config.json`` and ``log.csv``.
         initial: the model to start from (with ImageNet weights in its encoder).
-        report: called every `LOG_EVERY` steps.
+        report: called every `LOG_EVERY` steps, and after the last, with the mean of each loss
+            since then over the steps in which it occurred (NaN where in none).
 
     Returns:
         The model with its weights averaged over the last steps.
+
+    Raises:
+        FoBSAMError: a run of another configuration or a damaged one in ``folder``, or no writing
+            there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     model = initial.to(device)
@@ -198,16 +226,16 @@ def train(
         pct_start=min(0.5, max(config.warmup, 2) / config.steps),
     )
     parts = {"model": model, "average": average, "optimiser": optimiser, "schedule": schedule}
-    start = _resume(parts, config, folder, device)
+    start = _resume(parts, config, folder)
     dataset = EpisodeDataset(volumes, config.steps, config.batch, config.seed)
     loader = DataLoader(
         torch.utils.data.Subset(dataset, range(start, config.steps)),
         batch_size=None,
         num_workers=1,
-        worker_init_fn=_leave_interrupts_to_parent,
+        worker_init_fn=_start_worker,
     )
     model.train()
-    began, sums = time.perf_counter(), dict.fromkeys(WEIGHTS, 0.0)
+    began, values = time.perf_counter(), _no_values()
     for step, episode in enumerate(loader, start + 1):
         torch.manual_seed(config.seed * 1_000_003 + step)
         episode = Episode(*(part.to(device) for part in episode))
@@ -221,63 +249,96 @@ def train(
         schedule.step()
         average.update_parameters(model)
         for name, loss in losses.items():
-            sums[name] += float(loss.detach()) / LOG_EVERY
-        if step % LOG_EVERY == 0:
+            values[name].append(float(loss.detach()))
+        if step % LOG_EVERY == 0 or step == config.steps:
             elapsed = time.perf_counter() - began
-            row = {"step": step, "seconds": round(elapsed, 2)} | sums
-            _log(folder / "log.csv", row)
-            report(step, sums)
-            began, sums = time.perf_counter(), dict.fromkeys(WEIGHTS, 0.0)
+            means = {name: fmean(some) if some else math.nan for name, some in values.items()}
+            _log(folder / "log.csv", {"step": step, "seconds": round(elapsed, 2)} | means)
+            report(step, means)
+            began, values = time.perf_counter(), _no_values()
         if step % SAVE_EVERY == 0 or step == config.steps:
             _save(parts, step, config, folder)
     model.load_state_dict(average.module.state_dict())
     return model.to(torch.device("cpu")).eval()
 
 
-def _leave_interrupts_to_parent(worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _start_worker(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # interrupts are the parent's
+    torch.set_num_threads(1)
+
+
+def _no_values() -> dict[str, list[float]]:
+    return {name: [] for name in WEIGHTS}
 
 
 def _log(path: Path, row: dict[str, float]) -> None:
     new = not path.exists()
-    with path.open("a", newline="") as stream:
-        writer = csv.DictWriter(stream, row)
-        if new:
-            writer.writeheader()
-        writer.writerow({name: round(value, 5) for name, value in row.items()})
+    try:
+        with path.open("a", newline="") as stream:
+            writer = csv.DictWriter(stream, row)
+            if new:
+                writer.writeheader()
+            writer.writerow({name: round(value, 5) for name, value in row.items()})
+    except OSError as error:
+        raise FoBSAMError(
+            "unwritable", f"{path} cannot be written: {error.strerror}.", "Choose another --output."
+        ) from None
 
 
 def _save(parts: dict[str, Any], step: int, config: TrainingConfig, folder: Path) -> None:
     state = {name: part.state_dict() for name, part in parts.items()}
-    partial = folder / "state.part.pt"
-    torch.save({"step": step, "config": asdict(config), **state}, partial)
-    partial.replace(folder / "state.pt")
+    # By way of memory: torch.save into a file reports a full disk as an error of its own.
+    buffer = io.BytesIO()
+    torch.save({"step": step, "config": asdict(config), **state}, buffer)
+    with atomic_path(folder / "state.pt") as partial:
+        partial.write_bytes(buffer.getbuffer())
 
 
-def _resume(
-    parts: dict[str, Any], config: TrainingConfig, folder: Path, device: torch.device
-) -> int:
+def _resume(parts: dict[str, Any], config: TrainingConfig, folder: Path) -> int:
     """Take up an interrupted run; returns the number of steps already done."""
-    path = folder / "state.pt"
-    if not path.exists():
-        (folder / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
-        return 0
-    state = torch.load(path, map_location=device, weights_only=True)
-    if state["config"] != asdict(config):
+    path, step = folder / "state.pt", 0
+    if path.exists():
+        step = _restore(parts, config, path)
+    else:
+        with atomic_path(folder / "config.json") as partial:
+            partial.write_text(json.dumps(asdict(config), indent=2) + "\n")
+    _forget_after(step, folder / "log.csv")
+    return step
+
+
+def _restore(parts: dict[str, Any], config: TrainingConfig, path: Path) -> int:
+    """Give all parts their saved state; returns the step after which it was saved."""
+    try:
+        state = load_checkpoint(path)
+        same = state["config"] == asdict(config)
+        if same:
+            for name, part in parts.items():
+                part.load_state_dict(state[name])
+        step = int(state["step"])
+    except Exception as error:  # a part may meet anything in a state that is not its own
+        raise FoBSAMError(
+            "unreadable",
+            f"{path} is damaged, or not the state of an interrupted run.",
+            "Remove it to begin anew.",
+        ) from error
+    if not same:
         raise FoBSAMError(
             "bad_request",
-            f"{folder} holds a run with another configuration.",
+            f"{path.parent} holds a run with another configuration.",
             "Choose another folder, or remove it to begin anew.",
         )
-    for name, part in parts.items():
-        part.load_state_dict(state[name])
-    step = int(state["step"])
-    _forget_after(step, folder / "log.csv")
     return step
 
 
 def _forget_after(step: int, log: Path) -> None:
     """Take out of the log what was done after the state was last saved: it is done again."""
-    lines = log.read_text().splitlines(keepends=True)
-    kept = [line for line in lines[1:] if int(line.split(",")[0]) <= step]
-    log.write_text("".join([lines[0], *kept]))
+    if not log.exists():
+        return
+    header, *rows = log.read_text(errors="replace").splitlines(keepends=True) or [""]
+    if not header.startswith("step,"):
+        log.unlink()
+        return
+    steps = [row.split(",")[0] for row in rows]
+    kept = [row for row, at in zip(rows, steps, strict=True) if at.isdecimal() and int(at) <= step]
+    with atomic_path(log) as partial:
+        partial.write_text("".join([header, *kept]))

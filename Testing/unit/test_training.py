@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import json
+import math
+import os
+import resource
+import shutil
 from itertools import pairwise
 
 import numpy as np
@@ -14,7 +19,8 @@ import torch
 from FoBSAMLib import FoBSAMError
 from FoBSAMLib.generator.registry import create
 from FoBSAMLib.image.io import read_volume
-from FoBSAMLib.training.command import initial_model, save_weights
+from FoBSAMLib.training import prepare as preparing
+from FoBSAMLib.training.command import draw_curve, initial_model, save_weights
 from FoBSAMLib.training.episodes import EpisodeDataset
 from FoBSAMLib.training.prepare import prepare
 from FoBSAMLib.training.trainer import TrainingConfig, train
@@ -107,3 +113,168 @@ def test_a_configuration_that_is_none(tmp_path, text):
     path.write_text(text)
     with pytest.raises(FoBSAMError, match="steps"):
         TrainingConfig.read(path)
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [
+        ("subjects", {"chaos": 5}),
+        ("subjects", {"chaos": ["1"]}),
+        ("subjects", [1]),
+        ("steps", "many"),
+        ("steps", 10.5),
+        ("batch", 0),
+        ("seed", -1),
+        ("rate", "fast"),
+        ("rate", math.nan),
+        ("average", 2),
+        ("bfloat16", 1),
+    ],
+)
+def test_a_wrong_entry_of_a_configuration_is_named(tmp_path, entry, value):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({entry: value}))
+    with pytest.raises(FoBSAMError, match=f"configuration: {entry} "):
+        TrainingConfig.read(path)
+
+
+CPU = torch.device("cpu")
+SHORT = TrainingConfig(steps=4, batch=1)
+
+
+@pytest.fixture(scope="module")
+def finished(prepared, tmp_path_factory):
+    """The folder of a run of four steps."""
+    folder = tmp_path_factory.mktemp("finished")
+    train([prepared], SHORT, folder, CPU, initial_model(0))
+    return folder
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    """A copy of that folder."""
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+def rows(folder):
+    with (folder / "log.csv").open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_a_short_run_has_a_curve(run, tmp_path):
+    assert [row["step"] for row in rows(run)] == ["4"]
+    draw_curve(run / "log.csv", tmp_path / "curve.png")
+    assert (tmp_path / "curve.png").stat().st_size > 0
+
+
+def test_a_logged_loss_is_the_mean_of_the_steps_that_have_it(prepared, tmp_path, monkeypatch):
+    steps = iter([{"mask": 1.0}, {"mask": 2.0, "rac": 5.0}, {"mask": 3.0}, {"mask": 4.0}])
+
+    def losses(model, episode):
+        zero = 0 * sum(p.sum() for p in model.parameters())
+        return {name: zero + value for name, value in next(steps).items()}
+
+    monkeypatch.setattr("FoBSAMLib.training.trainer.episode_losses", losses)
+    train([prepared], SHORT, tmp_path, CPU, initial_model(0))
+    (row,) = rows(tmp_path)
+    assert float(row["mask"]) == pytest.approx(2.5)
+    assert float(row["rac"]) == pytest.approx(5)
+    assert math.isnan(float(row["heat"]))
+
+
+def _cut(path):
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def _lose_a_key(path):
+    state = torch.load(path, weights_only=True)
+    del state["optimiser"]
+    torch.save(state, path)
+
+
+@pytest.mark.parametrize("damage", [_cut, _lose_a_key, lambda path: path.write_text("{}")])
+def test_a_damaged_state_is_to_be_removed(prepared, run, damage):
+    damage(run / "state.pt")
+    with pytest.raises(FoBSAMError, match=r"state\.pt is damaged.* Remove it"):
+        train([prepared], SHORT, run, CPU, initial_model(0))
+
+
+def test_a_run_goes_on_without_its_log(prepared, run):
+    (run / "log.csv").unlink()
+    train([prepared], SHORT, run, CPU, initial_model(0))
+
+
+def test_a_run_begun_anew_has_a_log_of_its_own(prepared, run):
+    (run / "state.pt").unlink()
+    train([prepared], SHORT, run, CPU, initial_model(0))
+    assert [row["step"] for row in rows(run)] == ["4"]
+
+
+@contextlib.contextmanager
+def no_file_longer_than(size):
+    """Writing more fails as on a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize(("size", "name"), [(10, "config.json"), (5_000_000, "state.pt")])
+def test_a_full_disk_while_training(prepared, tmp_path, size, name):
+    with (
+        pytest.raises(FoBSAMError, match=f"{name} cannot be written"),
+        no_file_longer_than(size),
+    ):
+        train([prepared], SHORT, tmp_path, CPU, initial_model(0))
+    left = {file.name for file in tmp_path.iterdir()}
+    assert left <= {"config.json", "log.csv"} - {name}
+
+
+@pytest.fixture
+def scan(tmp_path):
+    return phantom.save(tmp_path / "image_1.nii.gz", phantom.voxels())
+
+
+def test_a_full_disk_while_preparing(scan, tmp_path):
+    with pytest.raises(FoBSAMError, match="cannot be written"), no_file_longer_than(100_000):
+        preparing.prepared(scan, tmp_path / "cache")
+    assert not any((tmp_path / "cache").iterdir())
+
+
+def test_a_prepared_volume_is_kept(scan, tmp_path, monkeypatch):
+    first = preparing.prepared(scan, tmp_path / "cache")
+    monkeypatch.setattr(preparing, "prepare", None)
+    again = preparing.prepared(scan, tmp_path / "cache")
+    np.testing.assert_array_equal(first.image, again.image)
+    np.testing.assert_array_equal(first.supervoxels, again.supervoxels)
+    assert first.step == again.step
+
+
+def test_a_damaged_prepared_volume_is_made_anew(scan, tmp_path):
+    first = preparing.prepared(scan, tmp_path / "cache")
+    (kept,) = (tmp_path / "cache").iterdir()
+    for content in (b"", b"no archive", kept.read_bytes()[:5000]):
+        kept.write_bytes(content)
+        again = preparing.prepared(scan, tmp_path / "cache")
+        np.testing.assert_array_equal(first.image, again.image)
+
+
+def test_a_changed_image_is_prepared_anew(scan, tmp_path):
+    first = preparing.prepared(scan, tmp_path / "cache")
+    phantom.save(scan, phantom.voxels(seed=7))
+    os.utime(scan, ns=(1, 1))
+    again = preparing.prepared(scan, tmp_path / "cache")
+    assert not np.array_equal(first.image, again.image)
+
+
+@pytest.mark.parametrize("kind", ["state", "numbers"])
+def test_a_file_that_is_no_weights_is_no_generator(run, tmp_path, kind):
+    path = run / "state.pt"
+    if kind == "numbers":
+        path = tmp_path / "numbers.pt"
+        torch.save(dict.fromkeys(initial_model(0).state_dict(), 1), path)
+    with pytest.raises(FoBSAMError, match="does not fit the model") as caught:
+        create(f"fob-lite:{path}", "cpu")
+    assert caught.value.code == "weights_corrupt"
