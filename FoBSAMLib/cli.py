@@ -168,6 +168,8 @@ def segment(
     if not query:
         jobs[0][1].check_fits(volume)
     drawn = Support.read(support, volume, axis, label or [], known_absent)
+    if not query:
+        drawn.check_writable_as(output)
     # torch comes with this one: a wrong image is told sooner.
     from FoBSAMLib import LocalSession
     from FoBSAMLib import segment as run

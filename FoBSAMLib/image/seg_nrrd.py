@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import nrrd
 import numpy as np
@@ -26,7 +28,11 @@ def read(path: Path) -> Segmentation | None:
     voxels = content["voxels"]
     # slicerio's order is (I, J, K) or (layer, I, J, K).
     layers = voxels[np.newaxis] if voxels.ndim == 3 else voxels
-    structures = tuple(_structure(n, s) for n, s in enumerate(content["segments"], 1))
+    texts = _texts(path)
+    structures = tuple(
+        _structure(n, s | {"name": texts.get(f"Segment{n - 1}_Name", s.get("name"))})
+        for n, s in enumerate(content["segments"], 1)
+    )
     if layers.min() < 0 or max(s.layer for s in structures) >= len(layers):
         raise ValueError("labels below 0, or a layer missing")
     return Segmentation(
@@ -75,7 +81,43 @@ def write(path: Path, segmentation: Segmentation, name: str = "") -> None:
     content = _to_slicerio(segmentation)
     if name:
         content["content"] = _one_line(name)
-    slicerio.write_segmentation(str(path), content, compression_level=6)
+    slicerio.write_segmentation(str(path), _to_ascii(content), compression_level=6)
+    _restore_unicode(path)
+
+
+# Slicer writes names as UTF-8. pynrrd drops what is not ASCII when reading and refuses it when
+# writing: names are read beside it, and written as marks that are replaced afterwards.
+
+
+def _texts(path: Path) -> dict[str, str]:
+    """The header's key := value fields as UTF-8 text."""
+    texts = {}
+    with path.open("rb") as stream:
+        for line in stream:
+            if not line.strip():
+                break
+            key, found, value = line.rstrip(b"\r\n").partition(b":=")
+            if found:
+                texts[key.decode("utf-8", "replace")] = value.decode("utf-8", "replace")
+    return texts
+
+
+def _to_ascii(value: Any) -> Any:
+    """Every text of a nested content with marks in the place of what is not ASCII."""
+    if isinstance(value, str):
+        return value if value.isascii() else f"@utf8:{value.encode().hex()}@"
+    if isinstance(value, dict):
+        return {key: _to_ascii(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_to_ascii(item) for item in value)
+    return value
+
+
+def _restore_unicode(path: Path) -> None:
+    header, end, voxels = path.read_bytes().partition(b"\n\n")
+    restored = re.sub(rb"@utf8:([0-9a-f]+)@", lambda m: bytes.fromhex(m[1].decode()), header)
+    if restored != header:
+        path.write_bytes(restored + end + voxels)
 
 
 def _one_line(text: str) -> str:

@@ -40,6 +40,7 @@ class OneShot:
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the segmentation: ``.seg.nrrd`` or any labelmap format, by the file's name."""
+        self.support.check_writable_as(path)
         write_segmentation(path, self.segmentation, self.volume.name)
 
     def report(self) -> dict[str, Any]:

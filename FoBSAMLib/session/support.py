@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -117,6 +118,17 @@ class Support:
         """The structure as drawn in a slice, bool [H, W]."""
         layer = self.segmentation.layers[structure.layer]
         return np.asarray(layer.take(index, axis=ARRAY_AXIS[self.axis]) == structure.label)
+
+    def check_writable_as(self, path: str | os.PathLike[str]) -> None:
+        """Raise FoBSAMError where structures overlap as drawn and the file cannot hold that."""
+        masks = [self.segmentation.mask(structure) for structure in self.structures]
+        if str(path).lower().endswith(".seg.nrrd") or np.sum(masks, 0, np.uint8).max() <= 1:
+            return
+        raise FoBSAMError(
+            "bad_request",
+            f"Structures overlap as drawn: {Path(path).name} can hold one at a voxel.",
+            "Write a .seg.nrrd, or choose structures (--label).",
+        )
 
     def _check_absent(self) -> None:
         count = self.volume.slice_count(self.axis)

@@ -37,7 +37,7 @@ from FoBSAMLib.training.losses import (
 LOG_EVERY = 10
 #: The learning rate needs room to rise and to fall.
 FEWEST_STEPS = 4
-SAVE_EVERY = 100
+SAVE_EVERY = 20
 WEIGHTS = {"mask": 1.0, "read": 0.5, "heat": 0.1, "coor": 0.3, "fore": 0.5, "rac": 0.1}
 
 

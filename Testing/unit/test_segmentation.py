@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from FoBSAMLib.errors import FoBSAMError
+from FoBSAMLib.image.io import read_segmentation, write_segmentation
 from FoBSAMLib.image.segmentation import Segmentation, Structure, distinct_color
 
 SHAPE = (2, 3, 4)
@@ -104,3 +105,16 @@ def test_colors_of_neighbouring_labels_differ() -> None:
     assert colors.max() <= 1
     apart = np.abs(colors[:, np.newaxis] - colors).sum(axis=-1) + 9 * np.eye(len(colors))
     assert apart.min() > 0.1
+
+
+def test_names_in_any_script_survive_a_file(tmp_path):
+    mask = np.zeros((3, 4, 5), bool)
+    mask[1, 2, 2:4] = True
+    names = ["Leber größe 肝", "plain"]
+    masks = [(Structure(name, n), np.roll(mask, n, 0)) for n, name in enumerate(names, 1)]
+    path = tmp_path / "bild ü.seg.nrrd"
+    write_segmentation(path, Segmentation.from_masks(np.eye(4), masks), "bild ü")
+    again = read_segmentation(path)
+    assert [s.name for s in again.structures] == names
+    for (_, wanted), structure in zip(masks, again.structures, strict=True):
+        np.testing.assert_array_equal(again.mask(structure), wanted)

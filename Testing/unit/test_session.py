@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import phantom
 import pytest
@@ -229,3 +231,103 @@ def test_real_organ(session, shared_data):
     support = support_of(volume, {"left kidney": kidney}, int(kidney.sum((1, 2)).argmax()))
     result = segment(volume, support, session=session)
     assert dice(result.segmentation.mask(result.segmentation.structures[0]), kidney) > 0.88
+
+
+def test_what_is_drawn_is_kept_beside_other_structures(session, volume, truth, tmp_path):
+    """Two structures that share their place, drawn on different slices: neither overwrites what
+    is drawn of the other, in a labelmap neither."""
+    rows = np.indices(volume.shape)[1]
+    left = {"upper": truth["ball"] & (rows < 22), "whole": truth["ball"].copy()}
+    left["upper"][[n for n in range(12) if n != 5]] = False
+    left["whole"][[n for n in range(12) if n != 6]] = False
+    result = segment(volume, Support.from_masks(volume, left, axis="k"), session=session)
+    path = tmp_path / "both.nii.gz"
+    result.write(path)
+    labels = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+    for structure, index in zip(result.segmentation.structures, (5, 6), strict=True):
+        kept = labels[index] == structure.label
+        assert kept[left[structure.name][index]].all()
+
+
+def test_structures_that_overlap_as_drawn_need_a_file_that_can_hold_them(
+    session, volume, truth, tmp_path
+):
+    drawn = {"part": truth["ball"].copy(), "whole": truth["ball"].copy()}
+    for mask in drawn.values():
+        mask[[n for n in range(12) if n != 6]] = False
+    drawn["part"][6, :22] = False
+    support = Support.from_masks(volume, drawn, axis="k")
+    result = segment(volume, support, session=session, slices=range(5, 8))
+    with pytest.raises(FoBSAMError, match="overlap"):
+        result.write(tmp_path / "both.nii.gz")
+    result.write(tmp_path / "both.seg.nrrd")
+    for structure in result.segmentation.structures:
+        found = result.segmentation.mask(structure)
+        np.testing.assert_array_equal(found[6], drawn[structure.name][6])
+
+
+def test_what_lies_beyond_an_end_is_no_surer_than_the_end(session, volume, truth):
+    ball = {"ball": truth["ball"]}
+    results = segment(volume, support_of(volume, ball, 6), session=session).results
+    above = [r for r in results if r.index > 6 and not r.mask.any()]
+    assert len(above) >= 2
+    assert len({r.confidence for r in above}) == 1
+    assert all(r.confidence == pytest.approx(1 - r.presence) for r in above)
+
+
+def test_a_run_between_supports_can_be_stopped_before_its_first_result(session, volume, truth):
+    session.set_image(volume)
+    ball = {"ball": truth["ball"]}
+    session.set_supports(support_of(volume, ball, 3, 8))
+    asked = []
+
+    def cancel() -> bool:
+        asked.append(True)
+        return len(asked) > 2
+
+    assert not list(session.segment(slices=range(4, 8), cancel=cancel))
+    assert len(asked) <= 5
+
+
+def test_a_copy_of_the_image_is_the_image(session, volume, truth):
+    copy = Volume.from_array(volume.array.copy(), ijk_to_ras=volume.ijk_to_ras.copy())
+    copy = dataclasses.replace(copy, modality=volume.modality)
+    ball = {"ball": truth["ball"]}
+    result = segment(volume, support_of(volume, ball, 6), query=copy, session=session)
+    assert len(result.results) == 11
+    found = result.segmentation.mask(result.segmentation.structures[0])
+    np.testing.assert_array_equal(found[6], truth["ball"][6])
+
+
+def test_another_modality_is_another_image(volume):
+    ct = dataclasses.replace(volume, modality="ct")
+    assert ct.content_key() != dataclasses.replace(volume, modality="mr").content_key()
+
+
+@pytest.mark.parametrize("slices", [range(3, 20), range(0), range(0, 8, 2)])
+def test_slices_that_there_are_not(session, volume, truth, slices):
+    session.set_image(volume)
+    session.set_supports(support_of(volume, truth, 6))
+    with pytest.raises(FoBSAMError, match="0 to 11"):
+        next(session.segment(slices=slices))
+
+
+def test_a_structure_that_there_is_not(session, volume, truth):
+    session.set_image(volume)
+    session.set_supports(support_of(volume, truth, 6))
+    with pytest.raises(FoBSAMError, match="cube"):
+        next(session.segment(["cube"]))
+
+
+def test_a_line_thinner_than_the_networks_pixel_is_no_crash(session):
+    rng = np.random.default_rng(0)
+    voxels = rng.normal(100, 5, (3, 768, 768)).astype(np.float32)
+    line = np.zeros(voxels.shape, bool)
+    line[1, 200:500, 300] = True
+    volume = Volume.from_array(voxels + 80 * line.any(0))
+    support = Support.from_masks(volume, {"line": line}, axis="k")
+    result = segment(volume, support, session=session)
+    assert len(result.results) == 2
+    np.testing.assert_array_equal(
+        result.segmentation.mask(result.segmentation.structures[0])[1], line[1]
+    )

@@ -66,3 +66,13 @@ def test_a_mask_of_another_shape_is_refused(volume):
 def test_an_unknown_axis_is_refused(volume):
     with pytest.raises(FoBSAMError, match="auto, i, j or k"):
         Support.from_masks(volume, {"ball": drawn(0, 6)}, axis="z")
+
+
+def test_an_axis_other_than_the_one_drawn_along_is_noticed(volume):
+    with pytest.raises(FoBSAMError, match="--axis k"):
+        Support.from_masks(volume, {"ball": drawn(0, 6)}, axis="i")
+
+
+def test_absent_slices_named_by_label_and_by_name_add_up(volume):
+    support = Support.from_masks(volume, {"ball": drawn(0, 6)}, absent={"ball": [0], "1": [11]})
+    assert support.absent == {"ball": (0, 11)}
