@@ -31,6 +31,8 @@ WATCH_INSIDE, WATCH_OUTSIDE = 5.0, 3.0
 #: training subjects (one annotated slice, organ slices): 0 gives 0.840 MR, 0.4 gives 0.857 MR
 #: and 0.889 CT, 0.5 gives 0.853 and 0.882.
 WATCH_SHARE = 0.4
+#: Least standard deviation, in z-scores, by which intensities are compared.
+FLAT = 0.15
 #: At least this share of the mask's depth stays a seed, so that thin structures keep one.
 CORE = 0.6
 
@@ -40,13 +42,16 @@ class Evidence:
     """What speaks for or against the structure in a slice; see `presence.judge`.
 
     ``cycle`` and ``watch_cycle``: Dice with the annotation of each chain's mask carried straight
-    back; ``agreement``: Dice of the two chains; ``distance`` from the annotated slice in mm.
+    back; ``agreement``: Dice of the two chains; ``distance`` from the annotated slice in mm;
+    ``shift``: how far the mask's mean intensity is from the annotated one's, in its standard
+    deviations.
     """
 
     cycle: float
     watch_cycle: float
     agreement: float
     distance: float
+    shift: float
 
 
 @dataclass(frozen=True)
@@ -127,7 +132,15 @@ class Chain:
             watch_cycle=self._cycle(item.features, watch),
             agreement=dice(mask, watch),
             distance=abs(self.at - self.source) * self.slices.volume.step(self.slices.axis),
+            shift=self._shift(mask),
         )
+
+    def _shift(self, mask: np.ndarray) -> float:
+        if not mask.any():
+            return 0.0
+        annotated = self.slices.network(self.source)[self.annotated.inside]
+        step = self.slices.network(self.at)[mask].mean() - annotated.mean()
+        return float(abs(step) / max(annotated.std(), FLAT))
 
     def _cycle(self, features: Any, mask: np.ndarray) -> float:
         """Dice with the annotation of a mask carried straight back to the annotated slice."""

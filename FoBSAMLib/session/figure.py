@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from FoBSAMLib.image.io import atomic_path
 from FoBSAMLib.image.segmentation import Structure
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Query slices shown of each structure; the curves below them cover every slice.
 QUERIES_SHOWN = 5
+#: Shown instead of the soft-tissue window where the structure is darker than that, in HU.
+LUNG_WINDOW = (-1200.0, 200.0)
 FOREGROUND, BACKGROUND, CONTOUR = "#2ecc40", "#ff4136", "#ffdc00"
 
 
@@ -87,7 +90,7 @@ def _draw_slices(
 def _draw_slice(panel: Axes, volume: Volume, axis: Axis, index: int, mask: np.ndarray) -> None:
     image = volume.take(axis, index)
     row_mm, column_mm = volume.slice_spacing(axis)
-    panel.imshow(image, "gray", _grey_range(image, volume), aspect=row_mm / column_mm)
+    panel.imshow(image, "gray", _grey_range(image, volume, mask), aspect=row_mm / column_mm)
     if mask.any():
         # One pixel wider, so that the contour closes where the structure meets the border.
         height, width = mask.shape
@@ -97,13 +100,18 @@ def _draw_slice(panel: Axes, volume: Volume, axis: Axis, index: int, mask: np.nd
     _turn_to_patient(panel, volume, axis)
 
 
-def _grey_range(image: np.ndarray, volume: Volume) -> Normalize | None:
+def _grey_range(image: np.ndarray, volume: Volume, mask: np.ndarray) -> Normalize | None:
     modality = volume.modality
     if modality == "auto":
         modality = detect_modality(Volume(image[np.newaxis], volume.ijk_to_ras))
     if modality == "rgb":
         return None
-    low, high = CT_WINDOW if modality == "ct" else np.percentile(image, (0.5, 99.5))
+    if modality != "ct":
+        low, high = np.percentile(image, (0.5, 99.5))
+    elif mask.any() and np.median(image[mask]) < CT_WINDOW[0]:
+        low, high = LUNG_WINDOW
+    else:
+        low, high = CT_WINDOW
     return Normalize(float(low), float(high))
 
 
@@ -138,6 +146,7 @@ def _draw_curves(
     panel.plot(index, [r.confidence for r in results], ".-", color="tab:orange", label="confidence")
     panel.set(ylim=(-0.03, 1.03), ylabel="presence, confidence")
     panel.set_xlabel(f"slice along {oneshot.support.axis}")
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
 
     volume, support = oneshot.volume, oneshot.support
     pixel_mm2 = float(np.prod(volume.slice_spacing(support.axis)))

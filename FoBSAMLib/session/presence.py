@@ -28,6 +28,10 @@ class Verdict(NamedTuple):
     confidence: float
 
 
+#: A mask whose mean intensity is farther than this from the annotated one's lies on something
+#: else, however well it fits: a last resort against leaving an organ for its neighbour.
+ALIEN = 4.0
+
 #: Weights of cycle, watch_cycle, agreement, distance in 100 mm, and the constant.
 PRESENCE_WEIGHTS = np.array([3.76, 2.39, 1.23, -4.12, 0.12])
 CONFIDENCE_WEIGHTS = np.array([4.05, 1.34, 3.29, -3.24, -3.98])
@@ -41,6 +45,8 @@ def features(evidence: Evidence) -> np.ndarray:
 
 def judge(evidence: Evidence) -> Verdict:
     """Presence and confidence of one slice on a way outward from an annotated one."""
+    if evidence.shift > ALIEN:
+        return Verdict(0.0, 0.0)
     x = features(evidence)
     return Verdict(float(expit(x @ PRESENCE_WEIGHTS)), float(expit(x @ CONFIDENCE_WEIGHTS)))
 
