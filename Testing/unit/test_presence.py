@@ -28,7 +28,7 @@ def test_whatever_speaks_against_it_lowers_both(worse):
 
 
 def test_chains_that_lost_the_structure_end_the_way():
-    assert judge(replace(GOOD, cycle=0.1, watch_cycle=0.1, agreement=0.3)).presence < PRESENT
+    assert judge(Evidence(0.1, 0.1, 0.3, distance=40, shift=1)).presence < PRESENT
 
 
 def test_a_mask_on_something_of_another_intensity_is_not_the_structure():
