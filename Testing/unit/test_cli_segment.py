@@ -16,6 +16,7 @@ import phantom
 import pytest
 import SimpleITK as sitk
 
+from FoBSAMLib import cli
 from FoBSAMLib.generator import registry
 from FoBSAMLib.image.io import read_segmentation, read_volume
 
@@ -123,15 +124,18 @@ def test_models_are_loaded_once_for_all_queries(fobsam, tmp_path, monkeypatch):
     assert len(loaded) == 1
 
 
-def test_unsure_slices_are_named_also_where_nothing_was_found(fobsam, tmp_path):
+@pytest.mark.parametrize("unsure", [0.6, 1.01])
+def test_unsure_slices_are_named(unsure, fobsam, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "UNSURE", unsure)
     arguments = ("segment", "mr.nii.gz", "--support", "drawn.nii.gz", "--output", "out.nii.gz")
     told = done(fobsam(*arguments, "--label", phantom.BALL, "--report", "out.json"))
     (structure,) = json.loads((tmp_path / "out.json").read_text())["structures"]
-    unsure = [s for s in structure["slices"] if s["confidence"] < 0.6]
-    assert any(s["pixels"] == 0 for s in unsure)
-    named = re.search(r"look at ([\d, -]+) \(", told)[1].split(", ")
-    bounds = [[int(n) for n in part.split("-")] for part in named]
-    assert [n for b in bounds for n in range(b[0], b[-1] + 1)] == [s["index"] for s in unsure]
+    assert any(s["pixels"] == 0 for s in structure["slices"])
+    ranges = re.search(r"look at ([\d, -]+) \(|$", told)[1]
+    bounds = [[int(n) for n in part.split("-")] for part in (ranges or "").split(", ") if part]
+    named = [n for b in bounds for n in range(b[0], b[-1] + 1)]
+    # With every slice unsure, those where nothing was found are named with the others.
+    assert named == [s["index"] for s in structure["slices"] if s["confidence"] < unsure]
 
 
 def test_a_photograph_from_another(fobsam, tmp_path):
