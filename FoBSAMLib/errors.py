@@ -13,6 +13,8 @@ ErrorCode = Literal[
     "weights_corrupt",
     "out_of_memory",
     "cancelled",
+    "worker_died",
+    "version_mismatch",
     "internal",
 ]
 
