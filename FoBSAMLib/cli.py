@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
-from FoBSAMLib.errors import FoBSAMError
+from FoBSAMLib.errors import FoBSAMError, is_out_of_memory
 from FoBSAMLib.version import __version__
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def main() -> NoReturn:
     except Exception as error:
         if debug:
             raise
-        status = _complain(NO_MEMORY if _is_out_of_memory(error) else _as_bug(error), 1)
+        status = _complain(NO_MEMORY if is_out_of_memory(error) else _as_bug(error), 1)
     if status == 130:  # Ctrl-C, as typer returns it
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         print("stopped: no unfinished file is left.", file=sys.stderr)
@@ -67,12 +67,6 @@ def main() -> NoReturn:
 def _complain(message: str, status: int) -> int:
     print("error:", " ".join(message.split()), file=sys.stderr)
     return status
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether torch ran out of memory: on any device that is a RuntimeError which says so."""
-    said = r"not enough memory|out of memory|can't allocate memory"
-    return isinstance(error, RuntimeError) and bool(re.search(said, str(error)))
 
 
 def _as_bug(error: Exception) -> str:

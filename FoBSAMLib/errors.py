@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 ErrorCode = Literal[
@@ -36,3 +37,18 @@ class FoBSAMError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}".strip()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, the computer's or a device's; told without importing torch.
+
+    torch raises its ``OutOfMemoryError`` for CUDA alone: elsewhere, and from SimpleITK, it is a
+    RuntimeError that says so.
+    """
+    if isinstance(error, MemoryError):
+        return True
+    said = r"not enough memory|out of memory|(can't|failed to) allocate|ALLOC_FAILED"
+    named = any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
+    return named or (
+        isinstance(error, RuntimeError) and bool(re.search(said, str(error), re.IGNORECASE))
+    )

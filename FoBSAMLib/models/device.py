@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from FoBSAMLib.errors import FoBSAMError
+from FoBSAMLib.errors import is_out_of_memory as is_out_of_memory
 
 
 def choose_device(name: str = "auto") -> torch.device:
