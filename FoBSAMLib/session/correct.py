@@ -1,0 +1,191 @@
+"""A user's corrections: the prompts of one slice edited, its mask again.
+
+A segmenter that lives on prompts makes the mask from all of them. One that draws on a prior takes
+the points that the user added or moved for corrections: round each, the pixels of the class that
+it contradicts become unsure and the segmenter decides them anew, between the point and what stays.
+The start is always the automatic mask, so that neither order nor repetition matters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from FoBSAMLib.errors import FoBSAMError
+from FoBSAMLib.generator.base import Remembered
+from FoBSAMLib.prompts import Prompts
+from FoBSAMLib.segmenters.base import inside
+from FoBSAMLib.session.chain import segment_slice
+from FoBSAMLib.session.cleanup import clean
+from FoBSAMLib.session.results import SliceResult
+from FoBSAMLib.session.slices import ImageSlices
+
+#: How far a point acts, in units of its distance to the nearest pixel of its own class: people
+#: click in the middle of a mistake, so that this tells the mistake's size.
+REACH = 3.0
+#: The disc round a point that is sure, in the same units.
+SURE = 0.5
+#: This share of the way to the farthest pixel that a point contradicts is the most it reaches.
+KEPT = 0.8
+#: Points closer than this, in pixels, are the same point.
+SAME = 1e-3
+
+
+@dataclass(frozen=True)
+class Guide:
+    """What is known of a structure elsewhere, for slices in which nothing of it was found.
+
+    ``radius`` in mm of a disc as large as its nearest mask. ``index`` and ``mask``, bool [H, W]:
+    the nearest slice of the same image that holds it, None where there is none.
+    """
+
+    radius: float
+    index: int | None = None
+    mask: np.ndarray | None = None
+
+
+def check_prompts(prompts: Prompts) -> Prompts:
+    """The same as float32 [n, 2] each; raises FoBSAMError (``bad_request``) where they are not."""
+    return Prompts(
+        _check_points(prompts.background, "background"),
+        _check_points(prompts.foreground, "foreground"),
+    )
+
+
+def correct(
+    slices: ImageSlices, index: int, original: SliceResult, prompts: Prompts, guide: Guide
+) -> np.ndarray:
+    """The mask of a slice from its edited prompts, bool [H, W].
+
+    Args:
+        original: what was found automatically.
+        prompts: all prompts of the slice, in its pixels, as checked by `check_prompts`.
+        guide: of use where ``original`` is empty.
+    """
+    added = _without(prompts, original.prompts)
+    removed = _without(original.prompts, prompts)
+    if not (_count(added) or _count(removed)):
+        return original.mask
+    if slices.segmenter.draws_on_prior:
+        return _redraw_near(slices, index, original.mask, added, prompts, guide)
+    probability = slices.segmenter.segment(slices.embedding(index), prompts)
+    drawn = probability >= 0.5
+    # A small part or hole goes, unless the user points at it.
+    return _change_at(clean(drawn), drawn, prompts)
+
+
+def _redraw_near(
+    slices: ImageSlices,
+    index: int,
+    mask: np.ndarray,
+    added: Prompts,
+    prompts: Prompts,
+    guide: Guide,
+) -> np.ndarray:
+    if not mask.any():
+        mask = _as_if_present(slices, index, added, guide)
+    spacing = slices.volume.slice_spacing(slices.axis)
+    prior = mask.astype(np.float32)
+    discs: list[tuple[np.ndarray, float]] = []
+    for value, points in ((0.0, added.background), (1.0, added.foreground)):
+        contradicted = mask != value
+        pixels = np.rint(inside(points, mask.shape)).astype(int)
+        depths = _depths(contradicted, pixels, spacing, guide.radius)
+        for (column, row), depth in zip(pixels, depths, strict=True):
+            apart = _distance(mask.shape, (row, column), spacing)
+            # Something of what the point contradicts stays: else there is nothing to decide.
+            reach = min(REACH * depth, KEPT * apart[contradicted].max(initial=0.0))
+            prior[contradicted & (apart <= reach)] = 0.5
+            discs.append((apart <= SURE * depth, value))
+    for disc, value in discs:
+        prior[disc] = value
+    given = added if (prior == 1).any() else Prompts(added.background, prompts.foreground)
+    drawn = slices.segmenter.segment(slices.embedding(index), given, prior) >= 0.5
+    return _change_at(mask, drawn, added)
+
+
+def _as_if_present(slices: ImageSlices, index: int, added: Prompts, guide: Guide) -> np.ndarray:
+    """What would have been found in a slice judged empty, if the user points at it: bool [H, W]."""
+    empty = np.zeros(slices.image(index).shape, bool)
+    if guide.index is None or guide.mask is None or not len(inside(added.foreground, empty.shape)):
+        return empty
+    item = Remembered(slices.features(guide.index), slices.grid.mask_to_network(guide.mask))
+    proposal = slices.generator.propose(slices.features(index), [item])
+    _, probability = segment_slice(slices, index, proposal)
+    return _change_at(empty, clean(probability >= 0.5), Prompts(foreground=added.foreground))
+
+
+def _depths(
+    contradicted: np.ndarray,
+    pixels: np.ndarray,
+    spacing: tuple[float, float],
+    radius: float,
+) -> np.ndarray:
+    """How deep pixels (column, row) [n, 2] lie in what they contradict, in mm: their distance to
+    the nearest pixel that is not; where there is none, half of ``radius``."""
+    if not len(pixels) or contradicted.all():
+        return np.full(len(pixels), radius / 2)
+    depth = ndimage.distance_transform_edt(contradicted, sampling=spacing)
+    return np.asarray(depth[pixels[:, 1], pixels[:, 0]])
+
+
+def _distance(
+    shape: tuple[int, ...], pixel: tuple[int, int], spacing: tuple[float, float]
+) -> np.ndarray:
+    """Distance in mm from a pixel (row, column), [H, W]."""
+    rows, columns = (
+        (np.arange(n) - at) * step for n, at, step in zip(shape, pixel, spacing, strict=True)
+    )
+    return np.hypot(rows[:, np.newaxis], columns)
+
+
+def _change_at(before: np.ndarray, after: np.ndarray, prompts: Prompts) -> np.ndarray:
+    """A mask with those of the changes to another, bool [H, W], that prompts lie in."""
+    changes, _ = ndimage.label(before != after)
+    points = np.concatenate([prompts.background, prompts.foreground])
+    columns, rows = np.rint(inside(points, before.shape)).astype(int).T
+    touched = np.zeros(changes.max() + 1, bool)
+    touched[changes[rows, columns]] = True
+    touched[0] = False
+    return np.where(touched[changes], after, before)
+
+
+def _without(prompts: Prompts, others: Prompts) -> Prompts:
+    return Prompts(
+        _points_without(prompts.background, others.background),
+        _points_without(prompts.foreground, others.foreground),
+    )
+
+
+def _points_without(points: np.ndarray, others: np.ndarray) -> np.ndarray:
+    apart = np.abs(points[:, np.newaxis] - others[np.newaxis]).max(axis=2)
+    return points[(apart > SAME).all(axis=1)]
+
+
+def _count(prompts: Prompts) -> int:
+    return len(prompts.background) + len(prompts.foreground)
+
+
+def _check_points(points: np.ndarray, kind: str) -> np.ndarray:
+    try:
+        array = np.asarray(points, np.float32)
+    except (TypeError, ValueError):
+        array = np.empty(0, np.float32)
+    else:
+        if array.size == 0 and array.ndim <= 2:
+            return np.zeros((0, 2), np.float32)
+    if array.ndim != 2 or array.shape[1] != 2:
+        raise FoBSAMError(
+            "bad_request",
+            f"The {kind} points are not a list of (x, y).",
+            "Give an array [n, 2] of x along the slice's columns and y along its rows, in pixels.",
+        )
+    if not np.isfinite(array).all():
+        raise FoBSAMError(
+            "bad_request",
+            f"A {kind} point has a coordinate that is NaN or infinite.",
+            "Leave it out, or give it a place in the slice.",
+        )
+    return array

@@ -1,0 +1,182 @@
+"""The client's side of the protocol: requests over a transport, and whether the worker lives."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from FoBSAMLib.errors import FoBSAMError
+from FoBSAMLib.version import __version__
+from FoBSAMLib.worker import messages as m
+from FoBSAMLib.worker.frames import Buffer, FrameError
+from FoBSAMLib.worker.transport import Transport
+
+#: Seconds for which nothing is waited for at a stretch, so that a caller can ask for a stop.
+TICK = 0.05
+#: Lines of a dead worker's log that an error shows.
+SHOWN = 8
+
+
+class WorkerDiedError(Exception):
+    """The worker is gone. ``greeted``: it had been at work, so that another one may be, too."""
+
+    def __init__(self, how: str, log: str, *, greeted: bool) -> None:
+        super().__init__(how)
+        self.how = how
+        self.log = log
+        self.greeted = greeted
+
+    def to_error(self) -> FoBSAMError:
+        """What the user is told."""
+        lines = [line.strip() for line in self.log.splitlines() if line.strip()][-SHOWN:]
+        said = f" It last said: {' / '.join(lines)}" if lines else ""
+        return FoBSAMError(
+            "worker_died",
+            f"The worker {self.how}.{said}",
+            "Try again; if it happens again, report it with the worker's log."
+            if self.greeted
+            else "Check the worker's command: run it by hand and see what it says.",
+            retryable=self.greeted,
+        )
+
+
+class Client:
+    """Talks to one worker, from its start to its end."""
+
+    def __init__(self, transport: Transport, patience: float, start_patience: float) -> None:
+        """Start the worker; ``patience`` is how many seconds without any sign of life it is
+        given, ``start_patience`` how many until it greets. Raises FoBSAMError where it cannot be
+        started."""
+        self._transport = transport
+        self._patience = patience
+        self._start_patience = start_patience
+        self._decoder = m.Decoder(m.REPLIES)
+        self._numbers = itertools.count(1)
+        self._inbox: deque[m.Received] = deque()
+        self._greeting: m.Hello | None = None
+        self._silent = 0.0
+        self._written = 0
+        self._pinged = False
+        transport.start()
+
+    def hello(self, generator: str, segmenter: str, device: str) -> dict[str, Any]:
+        """Have the worker load the models; returns what its `Done` holds."""
+        message = m.Hello(
+            next(self._numbers),
+            version=__version__,
+            generator=generator,
+            segmenter=segmenter,
+            device=device,
+        )
+        return self.ask(message)
+
+    def number(self) -> int:
+        """The next request's id."""
+        return next(self._numbers)
+
+    def send(self, message: m.Message, payload: bytes = b"") -> None:
+        """Send a message; its replies come by `replies`."""
+        self._transport.write([message.frame(payload)])
+
+    def ask(
+        self, message: m.Message, payload: bytes = b"", pieces: Iterable[Buffer] | None = None
+    ) -> dict[str, Any]:
+        """Send a request, or the ``pieces`` that make it, and wait for its `Done`.
+
+        Raises FoBSAMError for a `Failed`, and WorkerDiedError.
+        """
+        self._transport.write([message.frame(payload)] if pieces is None else pieces)
+        for received in self.replies(message.id):
+            if received is not None and isinstance(received.message, m.Done):
+                return received.message.values
+        raise AssertionError("replies end with Done or an error")
+
+    def replies(self, request: int) -> Iterator[m.Received | None]:
+        """A request's replies up to its `Done`; None now and then while there are none.
+
+        Raises FoBSAMError for a `Failed`, and WorkerDiedError.
+        """
+        while True:
+            if not self._inbox:
+                self._receive()
+            if not self._inbox:
+                yield None
+                continue
+            received = self._inbox.popleft()
+            if received.message.id != request:
+                continue  # of an earlier request that was given up, or a ping's
+            if isinstance(received.message, m.Failed):
+                raise received.message.to_error()
+            yield received
+            if isinstance(received.message, m.Done):
+                return
+
+    def close(self) -> None:
+        """End the worker."""
+        self._transport.close()
+
+    @property
+    def log(self) -> str:
+        """The end of what the worker has printed."""
+        return self._transport.log()
+
+    def _receive(self) -> None:
+        """Take in what has come, after a tick at the latest; look whether the worker lives."""
+        before = time.monotonic()
+        data = self._transport.read(TICK)
+        if data is None:
+            # A machine that slept has not been silent: no single tick counts for long.
+            self._wait(min(time.monotonic() - before, 2 * TICK))
+            return
+        if not len(data):
+            raise self._died()
+        self._silent, self._pinged = 0.0, False
+        try:
+            for received in self._decoder.feed(data):
+                if isinstance(received, m.Failed):
+                    continue  # a reply of a newer worker, unknown here
+                if isinstance(received.message, m.Hello):
+                    self._greet(received.message)
+                self._inbox.append(received)
+        except FrameError as error:
+            raise self._no_worker(error) from error
+
+    def _greet(self, greeting: m.Hello) -> None:
+        greeting.check("worker")
+        self._greeting = greeting
+        self._transport.know_pid(greeting.pid)
+
+    def _wait(self, seconds: float) -> None:
+        """Count the silence: bytes taken are a sign of life, and so is an answer to a ping."""
+        written = self._transport.written()
+        if written != self._written:
+            self._written, self._silent = written, 0.0
+        self._silent += seconds
+        if self._greeting and not self._pinged and self._silent > self._patience / 3:
+            self._pinged = True
+            self.send(m.Ping(self.number()))
+        if self._silent > (self._patience if self._greeting else self._start_patience):
+            self._transport.close(0.0)
+            how = f"gave no sign of life for {self._silent:.0f} s, and was ended"
+            raise WorkerDiedError(how, self._transport.log(), greeted=bool(self._greeting))
+
+    def _died(self) -> WorkerDiedError:
+        status = self._transport.close()
+        how = f"ended unexpectedly ({status})"
+        return WorkerDiedError(how, self._transport.log(), greeted=bool(self._greeting))
+
+    def _no_worker(self, error: FrameError) -> Exception:
+        status = self._transport.close(0.0)
+        if self._greeting:
+            how = f"sent {error} ({status})"
+            return WorkerDiedError(how, self._transport.log(), greeted=True)
+        seen = error.seen.decode(errors="replace").strip()
+        return FoBSAMError(
+            "worker_died",
+            f"The worker's command answers {seen!r}, which is no worker's greeting.",
+            "Nothing but the worker may write to its standard output: no shell start-up file, "
+            "no banner.",
+        )

@@ -1,0 +1,230 @@
+"""Images, supports and results ↔ messages with raw bytes."""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar, cast, get_args
+
+import numpy as np
+
+from FoBSAMLib.errors import FoBSAMError
+from FoBSAMLib.image.segmentation import Segmentation, Structure
+from FoBSAMLib.image.volume import ARRAY_AXIS, Axis, Modality, Volume
+from FoBSAMLib.prompts import Prompts
+from FoBSAMLib.session.results import SliceResult
+from FoBSAMLib.session.support import Support
+from FoBSAMLib.worker.frames import Buffer
+from FoBSAMLib.worker.messages import (
+    KEY_LENGTH,
+    Box,
+    Points,
+    Restore,
+    Result,
+    SetImage,
+    SetSupports,
+)
+
+#: Speed counts more than the last byte: a mask takes a few hundred.
+COMPRESSION = 1
+
+
+def image_message(request: int, volume: Volume, key: str, *, select: bool) -> SetImage:
+    """What tells a worker of an image by its content key."""
+    return SetImage(
+        request,
+        key=key,
+        shape=volume.array.shape,
+        dtype=volume.array.dtype.newbyteorder("<").str,
+        ijk_to_ras=tuple(volume.ijk_to_ras.astype(float).ravel().tolist()),
+        name=volume.name,
+        modality=volume.modality,
+        select=select,
+    )
+
+
+def image_pieces(message: SetImage, volume: Volume) -> Iterator[Buffer]:
+    """A message with the voxels, in pieces: little-endian in C order, not copied where they lie so.
+
+    Computing the content key takes as long as sending the voxels, so the two are done together.
+    """
+    array = volume.array.astype(volume.array.dtype.newbyteorder("<"), copy=False)
+    voxels = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+    if message.key:
+        yield message.start(len(voxels))
+        yield voxels
+        return
+    with ThreadPoolExecutor(1) as pool:
+        key = pool.submit(volume.content_key)
+        yield message.start(len(voxels) + KEY_LENGTH)
+        yield voxels
+        yield key.result().encode()
+
+
+def read_image(message: SetImage, payload: memoryview) -> Volume:
+    """The image; its voxels are those of ``payload``, a memoryview, not a copy.
+
+    Raises FoBSAMError (``bad_request``) where this is no image.
+    """
+    colour = len(message.shape) == 4 and message.shape[3] == 3
+    if not (len(message.shape) == 3 or colour) or len(message.ijk_to_ras) != 16:
+        raise FoBSAMError("bad_request", f"This is no image: its shape is {message.shape}.")
+    if message.modality not in get_args(Modality):
+        raise FoBSAMError("bad_request", f"There is no modality {message.modality!r}.")
+    count = len(payload) - (0 if message.key else KEY_LENGTH)
+    array = np.frombuffer(payload[:count], message.dtype).reshape(message.shape)
+    matrix = np.array(message.ijk_to_ras, np.float64).reshape(4, 4)
+    volume = Volume(array, matrix, message.name, cast(Modality, message.modality))
+    key = message.key or bytes(payload[count:]).decode("ascii", "replace")
+    vars(volume)["_key"] = key  # as the sender computed it: hashing twice takes its time
+    return volume
+
+
+def support_message(request: int, support: Support) -> tuple[SetSupports, bytes]:
+    """What tells a worker of supports, and its payload."""
+    slices, packed = [], []
+    for number, structure in enumerate(support.structures):
+        for index in support.indices(structure):
+            box, data = pack_mask(support.mask(structure, index))
+            slices.append((number, index, box, len(data)))
+            packed.append(data)
+    structures = tuple(dataclasses.asdict(structure) for structure in support.structures)
+    message = SetSupports(
+        request,
+        image=support.volume.content_key(),
+        axis=support.axis,
+        structures=structures,
+        slices=tuple(slices),
+        absent=dict(support.absent),
+    )
+    return message, b"".join(packed)
+
+
+def read_support(message: SetSupports, payload: Buffer, volume: Volume) -> Support:
+    """The supports, drawn on ``volume``; raises FoBSAMError where they make no sense there."""
+    if message.axis not in ARRAY_AXIS:
+        raise FoBSAMError("bad_request", f"There is no axis {message.axis!r}.")
+    axis: Axis = message.axis
+    structures = tuple(map(_read_structure, message.structures))
+    if not structures or min(structure.layer for structure in structures) < 0:
+        raise FoBSAMError("bad_request", "There is no structure in the supports.")
+    highest = max(structure.label for structure in structures)
+    count = len({structure.layer for structure in structures})
+    if max(structure.layer for structure in structures) >= 2 * count + 64:
+        raise FoBSAMError("bad_request", "The supports have more layers than structures.")
+    layers = np.zeros(
+        (1 + max(structure.layer for structure in structures), *volume.shape),
+        np.min_scalar_type(highest),
+    )
+    shape = volume.take(axis, 0).shape[:2]
+    rest = memoryview(payload)
+    for number, index, box, size in message.slices:
+        if not (0 <= number < len(structures) and 0 <= index < volume.slice_count(axis)):
+            raise FoBSAMError("bad_request", f"The supports have no slice {index} here.")
+        mask = unpack_mask(shape, box, rest[:size])
+        rest = rest[size:]
+        structure = structures[number]
+        layer = np.moveaxis(layers[structure.layer], ARRAY_AXIS[axis], 0)
+        layer[index][mask] = structure.label
+    segmentation = Segmentation(layers, volume.ijk_to_ras, structures)
+    return Support(volume, axis, segmentation, structures, dict(message.absent))
+
+
+Kind = TypeVar("Kind", Result, Restore)
+
+
+def result_message(
+    kind: type[Kind], request: int, result: SliceResult, structures: Sequence[Structure]
+) -> tuple[Kind, bytes]:
+    """What tells of a result, and its payload."""
+    box, data = pack_mask(result.mask)
+    message = kind(
+        request,
+        structure=structures.index(result.structure),
+        index=result.index,
+        box=box,
+        background=points_to_json(result.prompts.background),
+        foreground=points_to_json(result.prompts.foreground),
+        presence=float(result.presence),
+        confidence=float(result.confidence),
+        milliseconds=float(result.milliseconds),
+    )
+    return message, data
+
+
+def read_result(
+    message: Result | Restore, payload: Buffer, support: Support, image: Volume
+) -> SliceResult:
+    """The result again: one of the supports' structures in a slice of ``image``."""
+    if not 0 <= message.structure < len(support.structures):
+        raise FoBSAMError("bad_request", f"There is no structure number {message.structure}.")
+    shape = image.take(support.axis, 0).shape[:2]
+    return SliceResult(
+        support.structures[message.structure],
+        support.axis,
+        message.index,
+        unpack_mask(shape, message.box, payload),
+        Prompts(points_from_json(message.background), points_from_json(message.foreground)),
+        message.presence,
+        message.confidence,
+        message.milliseconds,
+    )
+
+
+def pack_mask(mask: np.ndarray) -> tuple[Box, bytes]:
+    """A mask, bool [H, W], as its bounding box and the box's bits, compressed; none where empty."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return (0, 0, 0, 0), b""
+    top, left = int(rows[0]), int(columns[0])
+    height, width = int(rows[-1]) + 1 - top, int(columns[-1]) + 1 - left
+    bits = np.packbits(mask[top : top + height, left : left + width])
+    return (top, left, height, width), zlib.compress(bits.tobytes(), COMPRESSION)
+
+
+def unpack_mask(shape: Sequence[int], box: Box, data: Buffer) -> np.ndarray:
+    """The mask again, bool [H, W]; raises FoBSAMError where box and data do not fit the shape."""
+    top, left, height, width = box
+    wanted = (height * width + 7) // 8
+    inside = min(box) >= 0 and top + height <= shape[0] and left + width <= shape[1]
+    # Never more than a mask's bytes are unpacked, whatever the data would grow to.
+    unpacker = zlib.decompressobj()
+    try:
+        bits = unpacker.decompress(data, wanted) if inside and wanted else b""
+    except zlib.error:
+        bits = b""
+    if not inside or len(bits) != wanted:
+        raise FoBSAMError("bad_request", "A mask came damaged.")
+    mask = np.zeros(tuple(shape), bool)
+    values = np.unpackbits(np.frombuffer(bits, np.uint8), count=height * width)
+    mask[top : top + height, left : left + width] = values.reshape(height, width)
+    return mask
+
+
+def points_to_json(points: np.ndarray) -> Points:
+    """Points (x, y), [n, 2], as a header holds them."""
+    return tuple((float(x), float(y)) for x, y in np.reshape(points, (-1, 2)))
+
+
+def points_from_json(points: Points) -> np.ndarray:
+    """Points (x, y), float32 [n, 2]."""
+    return np.array(points, np.float32).reshape(-1, 2)
+
+
+def _read_structure(values: dict[str, Any]) -> Structure:
+    known = {field.name for field in dataclasses.fields(Structure)}
+    given = {name: value for name, value in values.items() if name in known}
+    try:
+        structure = Structure(**given)
+        color, tags = structure.color, structure.tags
+        return dataclasses.replace(
+            structure,
+            label=int(structure.label),
+            layer=int(structure.layer),
+            color=(float(color[0]), float(color[1]), float(color[2])),
+            tags=tuple((str(name), str(value)) for name, value in tags),
+        )
+    except (TypeError, ValueError, IndexError) as error:
+        raise FoBSAMError("bad_request", "A structure of the supports makes no sense.") from error

@@ -1,0 +1,288 @@
+"""A session whose models live in a worker: `LocalSession`'s methods, in another process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from types import TracebackType
+from typing import Any, TypeVar
+
+from FoBSAMLib.errors import FoBSAMError
+from FoBSAMLib.image.segmentation import Structure
+from FoBSAMLib.image.volume import Volume
+from FoBSAMLib.prompts import Prompts
+from FoBSAMLib.session.base import Cancel
+from FoBSAMLib.session.results import SliceResult
+from FoBSAMLib.session.support import Support
+from FoBSAMLib.worker import messages as m
+from FoBSAMLib.worker import payloads
+from FoBSAMLib.worker.client import Client, WorkerDiedError
+from FoBSAMLib.worker.transport import SubprocessTransport, Transport
+
+T = TypeVar("T")
+
+
+class WorkerSession:
+    """Finds structures like `LocalSession`, through a worker; torch is not imported here.
+
+    A worker that dies is started anew once a request, and told again what it needs to go on;
+    then the request fails with ``worker_died``. Not for use by several threads at a time.
+    """
+
+    def __init__(
+        self,
+        generator: str = "fob-lite",
+        segmenter: str = "compact",
+        device: str = "auto",
+        *,
+        command: Sequence[str] | None = None,
+        transport: Transport | None = None,
+        patience: float = 30.0,
+        start_patience: float = 120.0,
+    ) -> None:
+        """Start a worker and have it load the models.
+
+        Args:
+            generator, segmenter, device: by name, as for `LocalSession`.
+            command: what starts the worker, as in ``["ssh", "host", "fobsam", "worker"]``; this
+                Python's own for None.
+            transport: instead of a command, another way to reach a worker.
+            patience: seconds without any sign of life after which a worker is taken for dead.
+            start_patience: the same until it greets.
+
+        Raises:
+            FoBSAMError: unknown names, missing weights, ``worker_died``, ``version_mismatch``.
+        """
+        self._chosen = (generator, segmenter, device)
+        self._transport = transport or SubprocessTransport(command)
+        self._patience = (patience, start_patience)
+        self._client: Client | None = None
+        self._image: Volume | None = None
+        self._support: Support | None = None
+        self._results: dict[Structure, dict[int, SliceResult]] = {}
+        self._held: frozenset[str] = frozenset()
+        self._worker: dict[str, Any] = {}
+        self._notes: list[str] = []
+        self._run(lambda client: None)
+
+    @property
+    def models(self) -> dict[str, str]:
+        """See `Session.models`."""
+        return dict(self._worker["models"])
+
+    @property
+    def notes(self) -> list[str]:
+        """See `Session.notes`."""
+        return list(self._notes)
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Of FoBSAM, Python and the libraries, where the worker runs."""
+        return dict(self._worker["versions"])
+
+    @property
+    def log(self) -> str:
+        """The end of what the worker has printed; no voxels, no names."""
+        return self._transport.log()
+
+    @property
+    def own(self) -> bool:
+        """See `Session.own`."""
+        if self._image is None or self._support is None:
+            return False
+        return self._image.content_key() == self._support.volume.content_key()
+
+    def devices(self) -> list[dict[str, Any]]:
+        """See `Session.devices`; as they were when the worker started."""
+        return list(self._worker["devices"])
+
+    def set_image(self, volume: Volume) -> str:
+        """See `Session.set_image`. Voxels that the worker has are not sent again."""
+        self._image = volume
+        self._results = {}
+        self._run(lambda client: self._send_image(client, volume, select=True))
+        return volume.content_key()
+
+    def set_supports(self, support: Support) -> None:
+        """See `Session.set_supports`."""
+        self._support = support
+        self._results = {}
+        self._run(lambda client: self._send_support(client, support))
+
+    def segment(
+        self,
+        structures: list[str] | None = None,
+        slices: range | None = None,
+        cancel: Cancel = lambda: False,
+    ) -> Iterator[SliceResult]:
+        """See `Session.segment`. Given up early, the worker stops too and stays warm."""
+        seen: set[tuple[Structure, int]] = set()
+        for last in (False, True):
+            try:
+                with closing(self._stream(self._connect(), structures, slices, cancel)) as results:
+                    for result in results:
+                        # What came before a worker died is not given again by the next one.
+                        if (result.structure, result.index) not in seen:
+                            seen.add((result.structure, result.index))
+                            self._keep(result)
+                            yield result
+                return
+            except WorkerDiedError as death:
+                self._bury(death, last)
+
+    def correct(self, structure: str, index: int, prompts: Prompts) -> SliceResult:
+        """See `Session.correct`."""
+
+        def ask(client: Client) -> SliceResult:
+            points = map(payloads.points_to_json, (prompts.background, prompts.foreground))
+            message = m.Correct(client.number(), structure, int(index), *points)
+            client.send(message)
+            (result,) = self._results_of(client.replies(message.id))
+            return result
+
+        result = self._run(ask)
+        self._keep(result)
+        return result
+
+    def suggest(self, structure: str) -> int | None:
+        """See `Session.suggest`."""
+        values = self._run(lambda client: client.ask(m.Suggest(client.number(), structure)))
+        found: int | None = values["slice"]
+        return found
+
+    def results(self, structure: str) -> dict[int, SliceResult]:
+        """See `Session.results`."""
+        found = [r for known, r in self._results.items() if known.name == structure]
+        return dict(found[0]) if found else {}
+
+    def restore(self, results: Iterable[SliceResult]) -> None:
+        """See `Session.restore`."""
+        taken = list(results)
+        for result in taken:
+            self._keep(result)
+        self._run(lambda client: self._send_results(client, taken))
+
+    def release(self) -> None:
+        """See `Session.release`: the worker ends, the next call starts another one."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def close(self) -> None:
+        """End the worker."""
+        self.release()
+        self._image = self._support = None
+        self._results = {}
+
+    def __enter__(self) -> WorkerSession:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _keep(self, result: SliceResult) -> None:
+        self._results.setdefault(result.structure, {})[result.index] = result
+
+    def _run(self, work: Callable[[Client], T]) -> T:
+        """Do something with the worker, at most twice."""
+        for last in (False, True):
+            try:
+                return work(self._connect())
+            except WorkerDiedError as death:
+                self._bury(death, last)
+        raise AssertionError("burying the second worker raises")
+
+    def _bury(self, death: WorkerDiedError, last: bool) -> None:
+        """Forget a dead worker; raises FoBSAMError where another one is not to be tried."""
+        self.release()
+        if last or not death.greeted:
+            raise death.to_error() from death
+
+    def _connect(self) -> Client:
+        """The worker, started and told what this session holds where it was not."""
+        if self._client is None:
+            client = Client(self._transport, *self._patience)
+            try:
+                self._worker = client.hello(*self._chosen)
+                self._held = frozenset()
+                self._tell(client)
+            except BaseException:
+                client.close()
+                raise
+            self._client = client
+        return self._client
+
+    def _tell(self, client: Client) -> None:
+        if self._image is not None:
+            self._send_image(client, self._image, select=True)
+        if self._support is not None:
+            self._send_support(client, self._support)
+        self._send_results(client, [r for known in self._results.values() for r in known.values()])
+
+    def _send_image(self, client: Client, volume: Volume, *, select: bool) -> None:
+        # Where the worker holds none, the key need not be known before.
+        key = volume.content_key() if self._held else ""
+        message = payloads.image_message(client.number(), volume, key, select=select)
+        voxels = None if key in self._held else payloads.image_pieces(message, volume)
+        self._held = frozenset(client.ask(message, pieces=voxels)["held"])
+
+    def _send_support(self, client: Client, support: Support) -> None:
+        if support.volume.content_key() not in self._held:
+            self._send_image(client, support.volume, select=False)
+        client.ask(*payloads.support_message(client.number(), support))
+
+    def _send_results(self, client: Client, results: Iterable[SliceResult]) -> None:
+        structures = self._support.structures if self._support is not None else ()
+        for result in results:
+            client.ask(*payloads.result_message(m.Restore, client.number(), result, structures))
+
+    def _stream(
+        self,
+        client: Client,
+        structures: list[str] | None,
+        slices: range | None,
+        cancel: Cancel,
+    ) -> Generator[SliceResult]:
+        message = m.Segment(
+            client.number(),
+            None if structures is None else tuple(structures),
+            None if slices is None else (slices.start, slices.stop, slices.step),
+        )
+        client.send(message)
+        stopped = False
+
+        def stop_when_asked(replies: Iterator[m.Received | None]) -> Iterator[m.Received | None]:
+            nonlocal stopped
+            for received in replies:
+                yield received
+                if not stopped and cancel():
+                    stopped = True
+                    client.send(m.Cancel(client.number(), message.id))
+
+        try:
+            yield from self._results_of(stop_when_asked(client.replies(message.id)))
+        except GeneratorExit:
+            # Nobody waits for the rest: what still comes is passed over.
+            client.send(m.Cancel(client.number(), message.id))
+            raise
+        except FoBSAMError as error:
+            if not (stopped and error.code == "cancelled"):
+                raise
+
+    def _results_of(self, replies: Iterator[m.Received | None]) -> Iterator[SliceResult]:
+        for received in replies:
+            if received is None:
+                continue
+            if isinstance(received.message, m.Result):
+                if self._support is None or self._image is None:
+                    raise FoBSAMError("internal", "The worker found something in no image.")
+                yield payloads.read_result(
+                    received.message, received.payload, self._support, self._image
+                )
+            elif isinstance(received.message, m.Done):
+                self._notes = list(received.message.values.get("notes", ()))
