@@ -90,7 +90,11 @@ def support_message(request: int, support: Support) -> tuple[SetSupports, bytes]
             box, data = pack_mask(support.mask(structure, index))
             slices.append((number, index, box, len(data)))
             packed.append(data)
-    structures = tuple(dataclasses.asdict(structure) for structure in support.structures)
+    layers = sorted({structure.layer for structure in support.structures})
+    structures = tuple(
+        {**dataclasses.asdict(structure), "layer": layers.index(structure.layer)}
+        for structure in support.structures
+    )
     message = SetSupports(
         request,
         image=support.volume.content_key(),
@@ -108,20 +112,19 @@ def read_support(message: SetSupports, payload: Buffer, volume: Volume) -> Suppo
         raise FoBSAMError("bad_request", f"There is no axis {message.axis!r}.")
     axis: Axis = message.axis
     structures = tuple(map(_read_structure, message.structures))
-    if not structures or min(structure.layer for structure in structures) < 0:
+    if not structures:
         raise FoBSAMError("bad_request", "There is no structure in the supports.")
+    for structure in structures:
+        if not (0 < structure.label < 1 << 32 and 0 <= structure.layer < len(structures)):
+            raise FoBSAMError("bad_request", "A structure has no label, or more layers than names.")
+    count = 1 + max(structure.layer for structure in structures)
     highest = max(structure.label for structure in structures)
-    count = len({structure.layer for structure in structures})
-    if max(structure.layer for structure in structures) >= 2 * count + 64:
-        raise FoBSAMError("bad_request", "The supports have more layers than structures.")
-    layers = np.zeros(
-        (1 + max(structure.layer for structure in structures), *volume.shape),
-        np.min_scalar_type(highest),
-    )
+    layers = np.zeros((count, *volume.shape), np.min_scalar_type(highest))
     shape = volume.take(axis, 0).shape[:2]
     rest = memoryview(payload)
     for number, index, box, size in message.slices:
-        if not (0 <= number < len(structures) and 0 <= index < volume.slice_count(axis)):
+        known = 0 <= number < len(structures) and 0 <= index < volume.slice_count(axis)
+        if not (known and 0 <= size <= len(rest)):
             raise FoBSAMError("bad_request", f"The supports have no slice {index} here.")
         mask = unpack_mask(shape, box, rest[:size])
         rest = rest[size:]
@@ -192,10 +195,10 @@ def unpack_mask(shape: Sequence[int], box: Box, data: Buffer) -> np.ndarray:
     # Never more than a mask's bytes are unpacked, whatever the data would grow to.
     unpacker = zlib.decompressobj()
     try:
-        bits = unpacker.decompress(data, wanted) if inside and wanted else b""
+        bits = unpacker.decompress(data, wanted + 1) if inside and wanted else b""
     except zlib.error:
         bits = b""
-    if not inside or len(bits) != wanted:
+    if not inside or len(bits) != wanted or unpacker.eof != bool(wanted):
         raise FoBSAMError("bad_request", "A mask came damaged.")
     mask = np.zeros(tuple(shape), bool)
     values = np.unpackbits(np.frombuffer(bits, np.uint8), count=height * width)
