@@ -54,3 +54,24 @@ def describe_devices() -> list[dict[str, Any]]:
         memory["free"] = os.sysconf("SC_AVPHYS_PAGES") * page
         memory["total"] = os.sysconf("SC_PHYS_PAGES") * page
     return [*devices, {"name": "cpu", **memory}]
+
+
+def devices() -> list[dict[str, Any]]:
+    """Where can be computed, the best first: ``name``, and ``free`` and ``total`` bytes of memory
+    where the system tells them."""
+    found: list[dict[str, Any]] = []
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        found.append({"name": "cuda", "free": free, "total": total})
+    if torch.backends.mps.is_available():
+        found.append({"name": "mps"})
+    return [*found, {"name": "cpu", **_computer_memory()}]
+
+
+def _computer_memory() -> dict[str, int]:
+    try:
+        page = os.sysconf("SC_PAGE_SIZE")
+        free, total = os.sysconf("SC_AVPHYS_PAGES"), os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # Windows, and what a system does not count
+        return {}
+    return {"free": page * free, "total": page * total}

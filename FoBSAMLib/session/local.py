@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import ctypes
+import math
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
+import numpy as np
 import torch
 
 from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.generator import registry as generators
+from FoBSAMLib.generator.base import Generator
 from FoBSAMLib.image.segmentation import Structure
 from FoBSAMLib.image.volume import Axis, Volume
-from FoBSAMLib.models.device import choose_device
+from FoBSAMLib.models.device import choose_device, devices, is_out_of_memory
+from FoBSAMLib.prompts import Prompts
 from FoBSAMLib.segmenters import registry as segmenters
+from FoBSAMLib.segmenters.base import Segmenter
+from FoBSAMLib.session.correct import Guide, check_prompts, correct
 from FoBSAMLib.session.follow import Outcome, follow
 from FoBSAMLib.session.foreign import ForeignSupport, follow_foreign
+from FoBSAMLib.session.presence import Verdict
 from FoBSAMLib.session.results import SliceResult
 from FoBSAMLib.session.slices import ImageSlices
 from FoBSAMLib.session.suggest import suggest_slice
@@ -25,42 +37,50 @@ IMAGES = 2
 
 
 class LocalSession:
-    """Finds structures drawn on a few slices in the others; models stay loaded between calls."""
+    """Finds structures drawn on a few slices in the others; models stay loaded between calls.
+
+    Where memory runs out it goes on with less: one slice at a time, then on the CPU. ``notes``
+    says so, a sentence each, for the last `segment` or `correct`. ``device`` is where it computes.
+    """
 
     def __init__(
         self, generator: str = "fob-lite", segmenter: str = "compact", device: str = "auto"
     ) -> None:
         """Load the models. Raises ``FoBSAMError`` for unknown names and missing weights."""
-        self.device = str(choose_device(device))
-        self.generator = generators.create(generator, device)
-        self.segmenter = segmenters.create(segmenter, device)
+        self._names = generator, segmenter
+        self._wanted_device = device
+        self._sparing = False
+        self.notes: list[str] = []
         self._image: Volume | None = None
         self._support: Support | None = None
         self._slices: dict[tuple[str, Axis], ImageSlices] = {}
-        self._results: dict[Structure, dict[int, SliceResult]] = {}
+        self._found = _Results()
+        self._corrected = _Results()
+        self._loaded: tuple[Generator, Segmenter] | None = None
+        self._load(device)
 
-    @property
-    def models(self) -> dict[str, str]:
-        """What computes: names, weights' checksums and device."""
-        return {
-            "generator": self.generator.name,
-            "generator_sha256": self.generator.weights,
-            "segmenter": self.segmenter.name,
-            "segmenter_sha256": getattr(self.segmenter, "weights_sha256", ""),
-            "device": self.device,
-            "torch": torch.__version__,
-        }
+    def __enter__(self) -> LocalSession:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def devices(self) -> list[dict[str, Any]]:
+        """Where can be computed; see `FoBSAMLib.models.device.devices`."""
+        return devices()
 
     def set_image(self, volume: Volume) -> str:
         """Choose the image to segment; returns its content key."""
         self._image = volume
-        self._results = {}
+        self._forget_results()
+        self._prepare()
         return volume.content_key()
 
     def set_supports(self, support: Support) -> None:
         """Set the annotated slices, of the image itself or of another one."""
         self._support = support
-        self._results = {}
+        self._forget_results()
+        self._prepare()
 
     def segment(
         self,
@@ -77,55 +97,146 @@ class LocalSession:
             cancel: asked between slices; True ends the run, features are kept.
 
         Raises:
-            FoBSAMError: no image or supports set, or nothing to find.
+            FoBSAMError: no image or supports set, nothing to find (``bad_request``), or too
+                little memory whatever was tried (``out_of_memory``).
         """
         image, support = self._chosen()
-        count = image.slice_count(support.axis)
-        wanted = slices if slices is not None else range(count)
-        if not (len(wanted) and wanted[0] >= 0 and wanted[-1] < count and wanted.step == 1):
-            raise FoBSAMError(
-                "bad_request",
-                f"There are no slices {wanted} along {support.axis}.",
-                f"Slices run from 0 to {count - 1}, one by one.",
-            )
-        known = [structure.name for structure in support.structures]
-        unknown = set(structures or ()) - set(known)
-        if unknown:
-            raise FoBSAMError(
-                "bad_request",
-                f"There is no structure {', '.join(sorted(unknown))} in the support.",
-                f"It holds {', '.join(known)}.",
-            )
-        for structure in support.structures:
-            if structures is not None and structure.name not in structures:
-                continue
-            began = time.perf_counter()
-            for outcome in self._outcomes(image, support, structure, wanted, cancel):
+        wanted = _check_slices(slices, image.slice_count(support.axis), support.axis)
+        chosen = self._structures(structures)
+        self.notes = []
+        for structure in chosen:
+            run = partial(self._outcomes, image, support, structure, wanted, cancel)
+            for result in self._results_of(structure, run):
                 if cancel():
                     return
-                now = time.perf_counter()
-                result = SliceResult(
-                    structure,
-                    support.axis,
-                    outcome.index,
-                    outcome.mask,
-                    outcome.prompts,
-                    outcome.verdict.presence,
-                    outcome.verdict.confidence,
-                    1000 * (now - began),
-                )
-                self._results.setdefault(structure, {})[outcome.index] = result
+                self._found.add(result)
+                self._corrected.drop(result)
                 yield result
-                began = time.perf_counter()
+
+    def correct(self, structure: str, index: int, prompts: Prompts) -> SliceResult:
+        """The mask of one slice again, from its prompts as the user edited them.
+
+        It starts from what was found automatically, not from earlier corrections: the same
+        prompts always give the same mask, the original ones the original mask.
+
+        Args:
+            structure: its name.
+            index: a slice for which there is a result.
+            prompts: all points of the slice, float [n, 2] each, in its pixels; points outside
+                the slice are left out. Where the mask is drawn from the generator's probability
+                (``compact``), points added or moved act on the mask near them, and taking one
+                away does nothing.
+
+        Returns:
+            The session's result for the slice from now on. The user has seen it: presence is 1.0,
+            or 0.0 where the mask is empty, and confidence 1.0.
+
+        Raises:
+            FoBSAMError: no such structure, no result for the slice, points that are NaN or not
+                [n, 2] (``bad_request``), or too little memory (``out_of_memory``).
+        """
+        image, support = self._chosen()
+        (chosen,) = self._structures([structure])
+        original = self._original(chosen, index)
+        given = check_prompts(prompts)
+        self.notes = []
+
+        def run() -> Iterator[Outcome]:
+            slices = self._slices_of(image, support.axis)
+            mask = correct(slices, index, original, given, self._guide(chosen, index))
+            yield Outcome(index, mask, given, Verdict(float(mask.any()), 1.0))
+
+        (result,) = self._results_of(chosen, run)
+        self._corrected.add(result)
+        return result
 
     def suggest(self, structure: str) -> int | None:
         """The slice to annotate next for a structure, after `segment`; None if none is left."""
         image, support = self._chosen()
-        (chosen,) = support.segmentation.select([structure])
+        (chosen,) = self._structures([structure])
         drawn = support.indices(chosen) if self.own else ()
         absent = support.absent.get(chosen.name, ()) if self.own else ()
-        results = self._results.get(chosen, {})
-        return suggest_slice(image.slice_count(support.axis), drawn, absent, results)
+        count = image.slice_count(support.axis)
+        return suggest_slice(count, drawn, absent, self.results(structure))
+
+    def results(self, structure: str) -> dict[int, SliceResult]:
+        """The results of a structure by slice index, corrected where they were corrected."""
+        (chosen,) = self._structures([structure])
+        return {**self._found.of(chosen), **self._corrected.of(chosen)}
+
+    def restore(self, results: Iterable[SliceResult]) -> None:
+        """Take results found earlier, by a session that is gone, for this one's own.
+
+        `correct` starts from them. Those of slices that are annotated by now are left out.
+        Raises FoBSAMError (``bad_request``) for results that are not of this image and support;
+        none is taken then.
+        """
+        image, support = self._chosen()
+        shape = image.take(support.axis, 0).shape[:2]
+        taken = []
+        for result in results:
+            (structure,) = self._structures([result.structure.name])
+            inside = 0 <= result.index < image.slice_count(support.axis)
+            if not inside or result.axis != support.axis or result.mask.shape != shape:
+                raise FoBSAMError(
+                    "bad_request",
+                    f"Slice {result.index} along {result.axis} is none of this image's.",
+                    "Set the image and the supports with which it was found.",
+                )
+            if not self._annotation(structure, result.index):
+                taken.append(replace(result, structure=structure))
+        for result in taken:
+            self._found.add(result)
+            self._corrected.drop(result)
+
+    def release(self) -> None:
+        """Give memory back: features and models go, image, supports and results stay.
+
+        The next call that needs the models loads them again.
+        """
+        self._loaded = None
+        self._sparing = False
+        self._slices.clear()
+        _give_memory_back()
+
+    def close(self) -> None:
+        """Release and forget image, supports and results."""
+        self._image = self._support = None
+        self._forget_results()
+        self.release()
+
+    @property
+    def own(self) -> bool:
+        """Whether the supports were drawn on the image itself."""
+        image, support = self._chosen()
+        return image.content_key() == support.volume.content_key()
+
+    def _load(self, device: str) -> tuple[Generator, Segmenter]:
+        self.device = str(choose_device(device))
+        generator = generators.create(self._names[0], device)
+        segmenter = segmenters.create(self._names[1], device)
+        self._loaded = generator, segmenter
+        #: What computes: names, weights' checksums and device.
+        self.models: dict[str, str] = {
+            "generator": generator.name,
+            "generator_sha256": generator.weights,
+            "segmenter": segmenter.name,
+            "segmenter_sha256": getattr(segmenter, "weights_sha256", ""),
+            "device": self.device,
+            "torch": torch.__version__,
+        }
+        return self._loaded
+
+    def _forget_results(self) -> None:
+        self._found = _Results()
+        self._corrected = _Results()
+
+    def _prepare(self) -> None:
+        """What needs neither drawing nor models is done before `segment` is called."""
+        if self._image is None or self._support is None:
+            return
+        for volume in (self._support.volume, self._image):
+            self._slices_of(volume, self._support.axis)
 
     def _chosen(self) -> tuple[Volume, Support]:
         if self._image is None or self._support is None:
@@ -136,11 +247,57 @@ class LocalSession:
             )
         return self._image, self._support
 
-    @property
-    def own(self) -> bool:
-        """Whether the supports were drawn on the image itself."""
+    def _structures(self, names: list[str] | None) -> list[Structure]:
+        """The support's structures with these names, in its order; all for None."""
+        _, support = self._chosen()
+        known = {structure.name: structure for structure in support.structures}
+        unknown = set(names or ()) - set(known)
+        if unknown:
+            raise FoBSAMError(
+                "bad_request",
+                f"There is no structure {', '.join(sorted(unknown))} in the support.",
+                f"It holds {', '.join(known)}.",
+            )
+        return [known[name] for name in known if names is None or name in names]
+
+    def _annotation(self, structure: Structure, index: int) -> str:
+        """How the user annotated a slice, "" if not at all."""
+        _, support = self._chosen()
+        if self.own and index in support.indices(structure):
+            return "annotated"
+        if self.own and index in support.absent.get(structure.name, ()):
+            return "said not to hold it"
+        return ""
+
+    def _original(self, structure: Structure, index: int) -> SliceResult:
+        found = self._found.of(structure)
+        if index in found:
+            return found[index]
+        annotation = self._annotation(structure, index)
+        if annotation:
+            raise FoBSAMError(
+                "bad_request",
+                f"Slice {index} of {structure.name} is {annotation}.",
+                "Edit the drawing itself.",
+            )
+        raise FoBSAMError(
+            "bad_request",
+            f"There is no result for {structure.name} in slice {index}.",
+            "Call segment first.",
+        )
+
+    def _guide(self, structure: Structure, index: int) -> Guide:
+        """The nearest slice that holds the structure, drawn or found automatically."""
         image, support = self._chosen()
-        return image.content_key() == support.volume.content_key()
+        known = {n: r.mask for n, r in self._found.of(structure).items() if r.mask.any()}
+        drawn = {n: support.mask(structure, n) for n in support.indices(structure)}
+        if self.own:
+            known |= drawn
+        if not known:  # nothing in this image: as large as drawn in the other
+            return Guide(_radius(next(iter(drawn.values())), support.volume, support.axis))
+        nearest = min(known, key=lambda n: abs(n - index))
+        mask = known[nearest]
+        return Guide(_radius(mask, image, support.axis), nearest, mask)
 
     def _outcomes(
         self,
@@ -160,12 +317,107 @@ class LocalSession:
         supports = [ForeignSupport(other, n, mask) for n, mask in annotated.items()]
         yield from follow_foreign(slices, supports, wanted, cancel)
 
+    def _results_of(
+        self, structure: Structure, run: Callable[[], Iterator[Outcome]]
+    ) -> Iterator[SliceResult]:
+        """What a run finds, each slice once; out of memory, it is run again with less."""
+        _, support = self._chosen()
+        done: set[int] = set()
+        began = time.perf_counter()
+        while True:
+            try:
+                for outcome in run():
+                    if outcome.index in done:
+                        continue
+                    done.add(outcome.index)
+                    yield SliceResult(
+                        structure,
+                        support.axis,
+                        outcome.index,
+                        outcome.mask,
+                        outcome.prompts,
+                        outcome.verdict.presence,
+                        outcome.verdict.confidence,
+                        1000 * (time.perf_counter() - began),
+                    )
+                    began = time.perf_counter()
+                return
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+            # Not in the except clause: there the error still holds what filled the memory.
+            self._spare_memory()
+
+    def _spare_memory(self) -> None:
+        """Take the next step to need less memory, and note it; raise where none is left."""
+        self._slices.clear()
+        if not self._sparing:
+            self._sparing = True
+            self.notes.append(f"Out of memory on {self.device}: went on with one slice at a time.")
+            _give_memory_back()
+        elif self.device != "cpu":
+            self.notes.append(f"Out of memory on {self.device}: went on on the CPU.")
+            self._loaded = None
+            _give_memory_back()
+            self._load("cpu")
+        else:
+            _give_memory_back()
+            raise FoBSAMError(
+                "out_of_memory",
+                "Not enough memory, even with one slice at a time on the CPU.",
+                "Close other programs or give a smaller image.",
+                retryable=True,
+            )
+
     def _slices_of(self, volume: Volume, axis: Axis) -> ImageSlices:
+        generator, segmenter = self._loaded or self._load(self._wanted_device)
         key = (volume.content_key(), axis)
         if key not in self._slices:
             while len(self._slices) >= IMAGES:
                 self._slices.pop(next(iter(self._slices)))
-            self._slices[key] = ImageSlices(volume, axis, self.generator, self.segmenter)
+            self._slices[key] = ImageSlices(
+                volume, axis, generator, segmenter, sparing=self._sparing
+            )
         # The image used last goes last: the support's features outlive many queries.
         self._slices[key] = self._slices.pop(key)
         return self._slices[key]
+
+
+class _Results(dict[Structure, dict[int, SliceResult]]):
+    """Results by structure and slice index."""
+
+    def of(self, structure: Structure) -> dict[int, SliceResult]:
+        return self.get(structure, {})
+
+    def add(self, result: SliceResult) -> None:
+        self.setdefault(result.structure, {})[result.index] = result
+
+    def drop(self, result: SliceResult) -> None:
+        self.of(result.structure).pop(result.index, None)
+
+
+def _check_slices(slices: range | None, count: int, axis: Axis) -> range:
+    wanted = slices if slices is not None else range(count)
+    if not (len(wanted) and wanted[0] >= 0 and wanted[-1] < count and wanted.step == 1):
+        raise FoBSAMError(
+            "bad_request",
+            f"There are no slices {wanted} along {axis}.",
+            f"Slices run from 0 to {count - 1}, one by one.",
+        )
+    return wanted
+
+
+def _radius(mask: np.ndarray, volume: Volume, axis: Axis) -> float:
+    """In mm, of a disc as large as the mask of a slice, bool [H, W]."""
+    return math.sqrt(mask.sum() * math.prod(volume.slice_spacing(axis)) / math.pi)
+
+
+def _give_memory_back() -> None:
+    """Memory that nothing uses any more goes back to the device and the system."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if sys.platform == "linux":
+        # glibc keeps freed memory to itself; other C libraries have no malloc_trim.
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)

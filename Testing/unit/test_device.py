@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from FoBSAMLib.errors import FoBSAMError
-from FoBSAMLib.models.device import choose_device
+from FoBSAMLib.models.device import choose_device, devices
 
 
 def offer(monkeypatch, *, cuda: bool, mps: bool) -> None:
@@ -42,3 +42,13 @@ def test_an_unknown_device(name):
     with pytest.raises(FoBSAMError, match="auto, cpu, cuda or mps") as caught:
         choose_device(name)
     assert caught.value.code == "bad_request"
+
+
+def test_the_devices_there_are(monkeypatch):
+    offer(monkeypatch, cuda=False, mps=False)
+    (cpu,) = devices()
+    assert cpu["name"] == "cpu"
+    assert 0 < cpu.get("free", 1) <= cpu.get("total", 1)
+    offer(monkeypatch, cuda=True, mps=True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (5, 8))
+    assert devices()[:2] == [{"name": "cuda", "free": 5, "total": 8}, {"name": "mps"}]
