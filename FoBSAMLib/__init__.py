@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from FoBSAMLib.session.local import LocalSession as LocalSession
     from FoBSAMLib.session.oneshot import segment as segment
     from FoBSAMLib.session.support import Support as Support
+    from FoBSAMLib.worker.session import WorkerSession as WorkerSession
 
 _HOME = {
     "FoBSAMError": "FoBSAMLib.errors",
@@ -29,6 +30,7 @@ _HOME = {
     "Structure": "FoBSAMLib.image.segmentation",
     "Support": "FoBSAMLib.session.support",
     "Volume": "FoBSAMLib.image.volume",
+    "WorkerSession": "FoBSAMLib.worker.session",
     "segment": "FoBSAMLib.session.oneshot",
 }
 __all__ = [*_HOME, "__version__"]

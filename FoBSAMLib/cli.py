@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import sys
 import warnings
@@ -18,6 +19,7 @@ from FoBSAMLib.version import __version__
 
 if TYPE_CHECKING:
     from FoBSAMLib.image.volume import Axis, Volume
+    from FoBSAMLib.session.base import Session
     from FoBSAMLib.session.oneshot import OneShot
 
 GeneratorOption = Annotated[str, typer.Option(metavar="NAME", help="What finds the prompts.")]
@@ -139,6 +141,12 @@ def segment(
     generator: GeneratorOption = "fob-lite",
     segmenter: SegmenterOption = "compact",
     device: DeviceOption = "auto",
+    worker: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COMMAND", help="Compute in a worker, as in 'ssh host fobsam worker'."
+        ),
+    ] = None,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="Write what was found, slice by slice.")
     ] = None,
@@ -164,26 +172,42 @@ def segment(
     drawn = Support.read(support, volume, axis, label or [], known_absent)
     if not query:
         drawn.check_writable_as(output)
-    # torch comes with this one: a wrong image is told sooner.
-    from FoBSAMLib import LocalSession
     from FoBSAMLib import segment as run
     from FoBSAMLib.progress import show_progress
 
-    session = LocalSession(generator, segmenter, device)
-    for path, outputs in jobs:
-        target = Volume.read(path) if query else volume
-        with show_progress(target.name) as progress:
-            result = run(
-                volume,
-                drawn,
-                query=target if query else None,
-                slices=_choose_slices(wanted, target, drawn.axis),
-                session=session,
-                progress=progress,
-            )
-        outputs.write(result)
-        _summarise(result)
-        typer.echo(f"wrote {', '.join(map(str, outputs.files))}")
+    with _session(generator, segmenter, device, worker) as session:
+        for path, outputs in jobs:
+            target = Volume.read(path) if query else volume
+            with show_progress(target.name) as progress:
+                result = run(
+                    volume,
+                    drawn,
+                    query=target if query else None,
+                    slices=_choose_slices(wanted, target, drawn.axis),
+                    session=session,
+                    progress=progress,
+                )
+            outputs.write(result)
+            _summarise(result)
+            typer.echo(f"wrote {', '.join(map(str, outputs.files))}")
+
+
+def _session(generator: str, segmenter: str, device: str, worker: str | None) -> Session:
+    """A session here, or in the worker that a command starts."""
+    if worker is None:
+        # torch comes with this one: a wrong image is told sooner.
+        from FoBSAMLib import LocalSession
+
+        return LocalSession(generator, segmenter, device)
+    from FoBSAMLib import WorkerSession
+
+    try:
+        command = shlex.split(worker, posix=os.name != "nt")
+    except ValueError as error:
+        raise typer.BadParameter(f"--worker {worker}: {error}.") from error
+    if not command:
+        raise typer.BadParameter("--worker: give the command that starts a worker.")
+    return WorkerSession(generator, segmenter, device, command=command)
 
 
 @app.command()
@@ -289,6 +313,46 @@ def train(
     typer.echo(f"wrote {weights}")
 
 
+@app.command()
+def bench(
+    what: Annotated[Literal["worker"], typer.Argument(help="What to measure.")],
+    repeats: Annotated[int, typer.Option(metavar="N", min=1, help="How often.")] = 5,
+    json: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="Write every figure.")
+    ] = None,
+) -> None:
+    """Measure what a worker costs beside the same work in this process."""
+    from FoBSAMLib.bench import worker as bench_worker
+    from FoBSAMLib.outputs import write_json
+    from FoBSAMLib.progress import show_progress
+
+    with show_progress(what) as progress:
+        document = bench_worker.run(repeats, progress)
+    typer.echo(bench_worker.table(document))
+    if json is not None:
+        write_json(json, document)
+        typer.echo(f"wrote {json}")
+
+
+@app.command()
+def worker(
+    idle: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS", min=1, help="Give memory back after so long without a request."
+        ),
+    ] = 600.0,
+) -> None:
+    """Compute for another process: driven by standard input and output alone, see the README."""
+    from FoBSAMLib.worker.command import run
+
+    if sys.stdin.isatty():
+        raise typer.BadParameter(
+            "this is for programs: use fobsam segment --worker 'fobsam worker'."
+        )
+    run(idle)
+
+
 def _parse_slices(text: str | None) -> slice | None:
     if text is None:
         return None
@@ -334,6 +398,8 @@ def _summarise(result: OneShot) -> None:
         if unsure:
             text += f", look at {_as_ranges(unsure)} (confidence below {UNSURE})"
         typer.echo(text)
+    for note in result.notes:
+        typer.echo(note)
     each = 1000 * result.seconds / max(len(result.results), 1)
     typer.echo(f"{result.seconds:.1f} s, {each:.0f} ms a slice and structure")
 

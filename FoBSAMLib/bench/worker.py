@@ -108,7 +108,7 @@ def _measure_sending(volume: Volume, support: Support, seed: int) -> dict[str, f
         assert process.stdin is not None
         assert process.stdout is not None
         time.sleep(0.5)  # both have started
-        rest = memoryview(voxels).cast("B")
+        rest = voxels.reshape(-1).view(np.uint8).data
         began = time.perf_counter()
         while rest:
             rest = rest[process.stdin.write(rest) :]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from typing import Any
 
@@ -36,24 +35,6 @@ def choose_device(name: str = "auto") -> torch.device:
             "Use --device auto, or install a PyTorch built for it.",
         )
     return torch.device(name)
-
-
-def describe_devices() -> list[dict[str, Any]]:
-    """The devices of this machine: ``name``, and ``free`` and ``total`` bytes of memory, where the
-    system tells."""
-    devices: list[dict[str, Any]] = []
-    for number in range(torch.cuda.device_count()):
-        free, total = torch.cuda.mem_get_info(number)
-        model = torch.cuda.get_device_name(number)
-        devices.append({"name": f"cuda:{number}", "model": model, "free": free, "total": total})
-    if torch.backends.mps.is_available():
-        devices.append({"name": "mps"})
-    memory = {}
-    with contextlib.suppress(AttributeError, ValueError, OSError):  # not on Windows, nor on macOS
-        page = os.sysconf("SC_PAGE_SIZE")
-        memory["free"] = os.sysconf("SC_AVPHYS_PAGES") * page
-        memory["total"] = os.sysconf("SC_PHYS_PAGES") * page
-    return [*devices, {"name": "cpu", **memory}]
 
 
 def devices() -> list[dict[str, Any]]:

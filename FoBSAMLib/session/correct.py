@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.generator.base import Remembered
 from FoBSAMLib.prompts import Prompts
 from FoBSAMLib.segmenters.base import inside
@@ -53,14 +52,6 @@ class Guide:
     mask: np.ndarray | None = None
 
 
-def check_prompts(prompts: Prompts) -> Prompts:
-    """The same as float32 [n, 2] each; raises FoBSAMError (``bad_request``) where they are not."""
-    return Prompts(
-        _check_points(prompts.background, "background"),
-        _check_points(prompts.foreground, "foreground"),
-    )
-
-
 def correct(
     slices: ImageSlices, index: int, original: SliceResult, prompts: Prompts, guide: Guide
 ) -> np.ndarray:
@@ -68,7 +59,7 @@ def correct(
 
     Args:
         original: what was found automatically.
-        prompts: all prompts of the slice, in its pixels, as checked by `check_prompts`.
+        prompts: all prompts of the slice, in its pixels, as checked by `prompts.check_prompts`.
         guide: of use where ``original`` is empty.
     """
     added = _without(prompts, original.prompts)
@@ -186,26 +177,3 @@ def _points_without(points: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 def _count(prompts: Prompts) -> int:
     return len(prompts.background) + len(prompts.foreground)
-
-
-def _check_points(points: np.ndarray, kind: str) -> np.ndarray:
-    try:
-        array = np.asarray(points, np.float32)
-    except (TypeError, ValueError):
-        array = np.empty(0, np.float32)
-    else:
-        if array.size == 0 and array.ndim <= 2:
-            return np.zeros((0, 2), np.float32)
-    if array.ndim != 2 or array.shape[1] != 2:
-        raise FoBSAMError(
-            "bad_request",
-            f"The {kind} points are not a list of (x, y).",
-            "Give an array [n, 2] of x along the slice's columns and y along its rows, in pixels.",
-        )
-    if not np.isfinite(array).all():
-        raise FoBSAMError(
-            "bad_request",
-            f"A {kind} point has a coordinate that is NaN or infinite.",
-            "Leave it out, or give it a place in the slice.",
-        )
-    return array

@@ -7,7 +7,6 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,15 +19,16 @@ from FoBSAMLib.generator.base import Generator
 from FoBSAMLib.image.segmentation import Structure
 from FoBSAMLib.image.volume import Axis, Volume
 from FoBSAMLib.models.device import choose_device, devices, is_out_of_memory
-from FoBSAMLib.prompts import Prompts
+from FoBSAMLib.prompts import Prompts, check_prompts
 from FoBSAMLib.segmenters import registry as segmenters
 from FoBSAMLib.segmenters.base import Segmenter
-from FoBSAMLib.session.correct import Guide, check_prompts, correct
+from FoBSAMLib.session.correct import Guide, correct
 from FoBSAMLib.session.follow import Outcome, follow
 from FoBSAMLib.session.foreign import ForeignSupport, follow_foreign
 from FoBSAMLib.session.presence import Verdict
 from FoBSAMLib.session.results import SliceResult
 from FoBSAMLib.session.slices import ImageSlices
+from FoBSAMLib.session.state import SessionState
 from FoBSAMLib.session.suggest import suggest_slice
 from FoBSAMLib.session.support import Support
 
@@ -51,11 +51,8 @@ class LocalSession:
         self._wanted_device = device
         self._sparing = False
         self.notes: list[str] = []
-        self._image: Volume | None = None
-        self._support: Support | None = None
+        self._state = SessionState()
         self._slices: dict[tuple[str, Axis], ImageSlices] = {}
-        self._found = _Results()
-        self._corrected = _Results()
         self._loaded: tuple[Generator, Segmenter] | None = None
         self._load(device)
 
@@ -71,15 +68,13 @@ class LocalSession:
 
     def set_image(self, volume: Volume) -> str:
         """Choose the image to segment; returns its content key."""
-        self._image = volume
-        self._forget_results()
+        self._state.set_image(volume)
         self._prepare()
         return volume.content_key()
 
     def set_supports(self, support: Support) -> None:
         """Set the annotated slices, of the image itself or of another one."""
-        self._support = support
-        self._forget_results()
+        self._state.set_supports(support)
         self._prepare()
 
     def segment(
@@ -100,17 +95,16 @@ class LocalSession:
             FoBSAMError: no image or supports set, nothing to find (``bad_request``), or too
                 little memory whatever was tried (``out_of_memory``).
         """
-        image, support = self._chosen()
+        image, support = self._state.chosen()
         wanted = _check_slices(slices, image.slice_count(support.axis), support.axis)
-        chosen = self._structures(structures)
+        chosen = self._state.structures(structures)
         self.notes = []
         for structure in chosen:
             run = partial(self._outcomes, image, support, structure, wanted, cancel)
             for result in self._results_of(structure, run):
                 if cancel():
                     return
-                self._found.add(result)
-                self._corrected.drop(result)
+                self._state.add(result)
                 yield result
 
     def correct(self, structure: str, index: int, prompts: Prompts) -> SliceResult:
@@ -135,9 +129,9 @@ class LocalSession:
             FoBSAMError: no such structure, no result for the slice, points that are NaN or not
                 [n, 2] (``bad_request``), or too little memory (``out_of_memory``).
         """
-        image, support = self._chosen()
-        (chosen,) = self._structures([structure])
-        original = self._original(chosen, index)
+        image, support = self._state.chosen()
+        chosen = self._state.structure(structure)
+        original = self._state.original(chosen, index)
         given = check_prompts(prompts)
         self.notes = []
 
@@ -147,22 +141,21 @@ class LocalSession:
             yield Outcome(index, mask, given, Verdict(float(mask.any()), 1.0))
 
         (result,) = self._results_of(chosen, run)
-        self._corrected.add(result)
+        self._state.corrected.add(result)
         return result
 
     def suggest(self, structure: str) -> int | None:
         """The slice to annotate next for a structure, after `segment`; None if none is left."""
-        image, support = self._chosen()
-        (chosen,) = self._structures([structure])
-        drawn = support.indices(chosen) if self.own else ()
-        absent = support.absent.get(chosen.name, ()) if self.own else ()
+        image, support = self._state.chosen()
+        chosen = self._state.structure(structure)
+        drawn = support.indices(chosen) if self._state.own else ()
+        absent = support.absent.get(chosen.name, ()) if self._state.own else ()
         count = image.slice_count(support.axis)
         return suggest_slice(count, drawn, absent, self.results(structure))
 
     def results(self, structure: str) -> dict[int, SliceResult]:
         """The results of a structure by slice index, corrected where they were corrected."""
-        (chosen,) = self._structures([structure])
-        return {**self._found.of(chosen), **self._corrected.of(chosen)}
+        return self._state.results(structure)
 
     def restore(self, results: Iterable[SliceResult]) -> None:
         """Take results found earlier, by a session that is gone, for this one's own.
@@ -171,23 +164,7 @@ class LocalSession:
         Raises FoBSAMError (``bad_request``) for results that are not of this image and support;
         none is taken then.
         """
-        image, support = self._chosen()
-        shape = image.take(support.axis, 0).shape[:2]
-        taken = []
-        for result in results:
-            (structure,) = self._structures([result.structure.name])
-            inside = 0 <= result.index < image.slice_count(support.axis)
-            if not inside or result.axis != support.axis or result.mask.shape != shape:
-                raise FoBSAMError(
-                    "bad_request",
-                    f"Slice {result.index} along {result.axis} is none of this image's.",
-                    "Set the image and the supports with which it was found.",
-                )
-            if not self._annotation(structure, result.index):
-                taken.append(replace(result, structure=structure))
-        for result in taken:
-            self._found.add(result)
-            self._corrected.drop(result)
+        self._state.restore(results)
 
     def release(self) -> None:
         """Give memory back: features and models go, image, supports and results stay.
@@ -201,15 +178,13 @@ class LocalSession:
 
     def close(self) -> None:
         """Release and forget image, supports and results."""
-        self._image = self._support = None
-        self._forget_results()
+        self._state = SessionState()
         self.release()
 
     @property
     def own(self) -> bool:
         """Whether the supports were drawn on the image itself."""
-        image, support = self._chosen()
-        return image.content_key() == support.volume.content_key()
+        return self._state.own
 
     def _load(self, device: str) -> tuple[Generator, Segmenter]:
         self.device = str(choose_device(device))
@@ -227,71 +202,20 @@ class LocalSession:
         }
         return self._loaded
 
-    def _forget_results(self) -> None:
-        self._found = _Results()
-        self._corrected = _Results()
-
     def _prepare(self) -> None:
         """What needs neither drawing nor models is done before `segment` is called."""
-        if self._image is None or self._support is None:
+        image, support = self._state.image, self._state.support
+        if image is None or support is None:
             return
-        for volume in (self._support.volume, self._image):
-            self._slices_of(volume, self._support.axis)
-
-    def _chosen(self) -> tuple[Volume, Support]:
-        if self._image is None or self._support is None:
-            raise FoBSAMError(
-                "bad_request",
-                "There is no image or no support.",
-                "Call set_image and set_supports.",
-            )
-        return self._image, self._support
-
-    def _structures(self, names: list[str] | None) -> list[Structure]:
-        """The support's structures with these names, in its order; all for None."""
-        _, support = self._chosen()
-        known = {structure.name: structure for structure in support.structures}
-        unknown = set(names or ()) - set(known)
-        if unknown:
-            raise FoBSAMError(
-                "bad_request",
-                f"There is no structure {', '.join(sorted(unknown))} in the support.",
-                f"It holds {', '.join(known)}.",
-            )
-        return [known[name] for name in known if names is None or name in names]
-
-    def _annotation(self, structure: Structure, index: int) -> str:
-        """How the user annotated a slice, "" if not at all."""
-        _, support = self._chosen()
-        if self.own and index in support.indices(structure):
-            return "annotated"
-        if self.own and index in support.absent.get(structure.name, ()):
-            return "said not to hold it"
-        return ""
-
-    def _original(self, structure: Structure, index: int) -> SliceResult:
-        found = self._found.of(structure)
-        if index in found:
-            return found[index]
-        annotation = self._annotation(structure, index)
-        if annotation:
-            raise FoBSAMError(
-                "bad_request",
-                f"Slice {index} of {structure.name} is {annotation}.",
-                "Edit the drawing itself.",
-            )
-        raise FoBSAMError(
-            "bad_request",
-            f"There is no result for {structure.name} in slice {index}.",
-            "Call segment first.",
-        )
+        for volume in (support.volume, image):
+            self._slices_of(volume, support.axis)
 
     def _guide(self, structure: Structure, index: int) -> Guide:
         """The nearest slice that holds the structure, drawn or found automatically."""
-        image, support = self._chosen()
-        known = {n: r.mask for n, r in self._found.of(structure).items() if r.mask.any()}
+        image, support = self._state.chosen()
+        known = {n: r.mask for n, r in self._state.found.of(structure).items() if r.mask.any()}
         drawn = {n: support.mask(structure, n) for n in support.indices(structure)}
-        if self.own:
+        if self._state.own:
             known |= drawn
         if not known:  # nothing in this image: as large as drawn in the other
             return Guide(_radius(next(iter(drawn.values())), support.volume, support.axis))
@@ -309,7 +233,7 @@ class LocalSession:
     ) -> Iterator[Outcome]:
         annotated = {n: support.mask(structure, n) for n in support.indices(structure)}
         slices = self._slices_of(image, support.axis)
-        if self.own:
+        if self._state.own:
             absent = set(support.absent.get(structure.name, ()))
             yield from follow(slices, annotated, absent, wanted, cancel)
             return
@@ -321,7 +245,7 @@ class LocalSession:
         self, structure: Structure, run: Callable[[], Iterator[Outcome]]
     ) -> Iterator[SliceResult]:
         """What a run finds, each slice once; out of memory, it is run again with less."""
-        _, support = self._chosen()
+        _, support = self._state.chosen()
         done: set[int] = set()
         began = time.perf_counter()
         while True:
@@ -381,19 +305,6 @@ class LocalSession:
         # The image used last goes last: the support's features outlive many queries.
         self._slices[key] = self._slices.pop(key)
         return self._slices[key]
-
-
-class _Results(dict[Structure, dict[int, SliceResult]]):
-    """Results by structure and slice index."""
-
-    def of(self, structure: Structure) -> dict[int, SliceResult]:
-        return self.get(structure, {})
-
-    def add(self, result: SliceResult) -> None:
-        self.setdefault(result.structure, {})[result.index] = result
-
-    def drop(self, result: SliceResult) -> None:
-        self.of(result.structure).pop(result.index, None)
 
 
 def _check_slices(slices: range | None, count: int, axis: Axis) -> range:

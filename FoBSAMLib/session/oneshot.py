@@ -14,7 +14,7 @@ from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.image.io import write_segmentation
 from FoBSAMLib.image.segmentation import Segmentation
 from FoBSAMLib.image.volume import ARRAY_AXIS, Volume
-from FoBSAMLib.session.local import LocalSession
+from FoBSAMLib.session.base import Session
 from FoBSAMLib.session.results import SliceResult
 from FoBSAMLib.session.support import Support
 from FoBSAMLib.version import __version__
@@ -28,7 +28,8 @@ class OneShot:
     """What `segment` found in ``volume`` from ``support``.
 
     ``segmentation`` holds the supports as drawn (where they are this volume's) and the results;
-    ``models`` names the generator, the segmenter and their weights; ``seconds`` is the whole run.
+    ``models`` names the generator, the segmenter and their weights; ``notes`` say what the user
+    should know, as that memory ran out; ``seconds`` is the whole run.
     """
 
     volume: Volume
@@ -36,6 +37,7 @@ class OneShot:
     results: list[SliceResult]
     segmentation: Segmentation
     models: dict[str, str]
+    notes: list[str]
     seconds: float
 
     def write(self, path: str | os.PathLike[str]) -> None:
@@ -48,6 +50,7 @@ class OneShot:
         return {
             "fobsam": __version__,
             "models": self.models,
+            "notes": self.notes,
             "image": {
                 "name": self.volume.name,
                 "shape_kji": list(self.volume.shape),
@@ -94,7 +97,7 @@ def segment(
     segmenter: str = "compact",
     device: str = "auto",
     progress: Progress | None = None,
-    session: LocalSession | None = None,
+    session: Session | None = None,
 ) -> OneShot:
     """Find the support's structures in all other slices of a volume, or in another volume.
 
@@ -105,13 +108,13 @@ def segment(
         generator, segmenter: by name, see their registries.
         device: "auto", "cpu", "cuda" or "mps".
         progress: called after every slice.
-        session: one with its models loaded, instead of the three names.
+        session: one with its models loaded, here or in a worker, instead of the three names.
 
     Raises:
         FoBSAMError: unknown names, missing weights, nothing to find.
     """
     began = time.perf_counter()
-    session = session or LocalSession(generator, segmenter, device)
+    session = session or _local(generator, segmenter, device)
     target = query if query is not None else volume
     session.set_image(target)
     session.set_supports(support)
@@ -124,8 +127,21 @@ def segment(
             progress(len(results), total, result)
     segmentation = _assemble(target, support, results, own=own)
     return OneShot(
-        target, support, results, segmentation, session.models, time.perf_counter() - began
+        target,
+        support,
+        results,
+        segmentation,
+        session.models,
+        session.notes,
+        time.perf_counter() - began,
     )
+
+
+def _local(generator: str, segmenter: str, device: str) -> Session:
+    # torch comes with this one; a worker's session does without.
+    from FoBSAMLib.session.local import LocalSession
+
+    return LocalSession(generator, segmenter, device)
 
 
 def _count_queries(volume: Volume, support: Support, slices: range | None, *, own: bool) -> int:

@@ -145,6 +145,12 @@ class Client:
             raise self._no_worker(error) from error
 
     def _greet(self, greeting: m.Hello) -> None:
+        if not greeting.pid:
+            raise FoBSAMError(
+                "worker_died",
+                "The worker's command hands back what it is given.",
+                "Give a command that starts a worker, as in 'ssh host fobsam worker'.",
+            )
         greeting.check("worker")
         self._greeting = greeting
         self._transport.know_pid(greeting.pid)

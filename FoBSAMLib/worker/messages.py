@@ -255,7 +255,7 @@ REPLIES = (Hello, Progress, Result, Done, Failed)
 
 
 #: The type of every field of every message.
-_HINTS = {
+_HINTS: dict[type[Message], dict[str, Any]] = {
     kind: {one.name: typing.get_type_hints(kind)[one.name] for one in fields(kind)}
     for kind in (*REQUESTS, *REPLIES)
 }
@@ -265,7 +265,7 @@ class Received(typing.NamedTuple):
     """A message with its payload."""
 
     message: Message
-    payload: Buffer
+    payload: memoryview
 
 
 class Decoder:

@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.image.segmentation import Structure
 from FoBSAMLib.image.volume import Volume
-from FoBSAMLib.prompts import Prompts
+from FoBSAMLib.prompts import Prompts, check_prompts
 from FoBSAMLib.session.base import Cancel
 from FoBSAMLib.session.results import SliceResult
+from FoBSAMLib.session.state import SessionState
 from FoBSAMLib.session.support import Support
 from FoBSAMLib.worker import messages as m
 from FoBSAMLib.worker import payloads
@@ -57,9 +58,7 @@ class WorkerSession:
         self._transport = transport or SubprocessTransport(command)
         self._patience = (patience, start_patience)
         self._client: Client | None = None
-        self._image: Volume | None = None
-        self._support: Support | None = None
-        self._results: dict[Structure, dict[int, SliceResult]] = {}
+        self._state = SessionState()
         self._held: frozenset[str] = frozenset()
         self._worker: dict[str, Any] = {}
         self._notes: list[str] = []
@@ -88,9 +87,7 @@ class WorkerSession:
     @property
     def own(self) -> bool:
         """See `Session.own`."""
-        if self._image is None or self._support is None:
-            return False
-        return self._image.content_key() == self._support.volume.content_key()
+        return self._state.own
 
     def devices(self) -> list[dict[str, Any]]:
         """See `Session.devices`; as they were when the worker started."""
@@ -98,15 +95,13 @@ class WorkerSession:
 
     def set_image(self, volume: Volume) -> str:
         """See `Session.set_image`. Voxels that the worker has are not sent again."""
-        self._image = volume
-        self._results = {}
+        self._state.set_image(volume)
         self._run(lambda client: self._send_image(client, volume, select=True))
         return volume.content_key()
 
     def set_supports(self, support: Support) -> None:
         """See `Session.set_supports`."""
-        self._support = support
-        self._results = {}
+        self._state.set_supports(support)
         self._run(lambda client: self._send_support(client, support))
 
     def segment(
@@ -124,7 +119,7 @@ class WorkerSession:
                         # What came before a worker died is not given again by the next one.
                         if (result.structure, result.index) not in seen:
                             seen.add((result.structure, result.index))
-                            self._keep(result)
+                            self._state.add(result)
                             yield result
                 return
             except WorkerDiedError as death:
@@ -132,34 +127,26 @@ class WorkerSession:
 
     def correct(self, structure: str, index: int, prompts: Prompts) -> SliceResult:
         """See `Session.correct`."""
-
-        def ask(client: Client) -> SliceResult:
-            points = map(payloads.points_to_json, (prompts.background, prompts.foreground))
-            message = m.Correct(client.number(), structure, int(index), *points)
-            client.send(message)
-            (result,) = self._results_of(client.replies(message.id))
-            return result
-
-        result = self._run(ask)
-        self._keep(result)
+        self._state.original(self._state.structure(structure), index)
+        given = check_prompts(prompts)
+        result = self._run(lambda client: self._correct(client, structure, index, given))
+        self._state.corrected.add(result)
         return result
 
     def suggest(self, structure: str) -> int | None:
         """See `Session.suggest`."""
+        self._state.structure(structure)
         values = self._run(lambda client: client.ask(m.Suggest(client.number(), structure)))
         found: int | None = values["slice"]
         return found
 
     def results(self, structure: str) -> dict[int, SliceResult]:
         """See `Session.results`."""
-        found = [r for known, r in self._results.items() if known.name == structure]
-        return dict(found[0]) if found else {}
+        return self._state.results(structure)
 
     def restore(self, results: Iterable[SliceResult]) -> None:
         """See `Session.restore`."""
-        taken = list(results)
-        for result in taken:
-            self._keep(result)
+        taken = self._state.restore(results)
         self._run(lambda client: self._send_results(client, taken))
 
     def release(self) -> None:
@@ -171,8 +158,7 @@ class WorkerSession:
     def close(self) -> None:
         """End the worker."""
         self.release()
-        self._image = self._support = None
-        self._results = {}
+        self._state = SessionState()
 
     def __enter__(self) -> WorkerSession:
         return self
@@ -184,9 +170,6 @@ class WorkerSession:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _keep(self, result: SliceResult) -> None:
-        self._results.setdefault(result.structure, {})[result.index] = result
 
     def _run(self, work: Callable[[Client], T]) -> T:
         """Do something with the worker, at most twice."""
@@ -218,11 +201,14 @@ class WorkerSession:
         return self._client
 
     def _tell(self, client: Client) -> None:
-        if self._image is not None:
-            self._send_image(client, self._image, select=True)
-        if self._support is not None:
-            self._send_support(client, self._support)
-        self._send_results(client, [r for known in self._results.values() for r in known.values()])
+        """What an earlier worker knew; corrections are made again, from what was found."""
+        if self._state.image is not None:
+            self._send_image(client, self._state.image, select=True)
+        if self._state.support is not None:
+            self._send_support(client, self._state.support)
+        self._send_results(client, self._state.found.all())
+        for result in self._state.corrected.all():
+            self._correct(client, result.structure.name, result.index, result.prompts)
 
     def _send_image(self, client: Client, volume: Volume, *, select: bool) -> None:
         # Where the worker holds none, the key need not be known before.
@@ -237,9 +223,19 @@ class WorkerSession:
         client.ask(*payloads.support_message(client.number(), support))
 
     def _send_results(self, client: Client, results: Iterable[SliceResult]) -> None:
-        structures = self._support.structures if self._support is not None else ()
         for result in results:
-            client.ask(*payloads.result_message(m.Restore, client.number(), result, structures))
+            client.ask(
+                *payloads.result_message(
+                    m.Restore, client.number(), result, self._state.structures()
+                )
+            )
+
+    def _correct(self, client: Client, structure: str, index: int, prompts: Prompts) -> SliceResult:
+        points = map(payloads.points_to_json, (prompts.background, prompts.foreground))
+        message = m.Correct(client.number(), structure, int(index), *points)
+        client.send(message)
+        (result,) = self._results_of(client.replies(message.id))
+        return result
 
     def _stream(
         self,
@@ -279,10 +275,7 @@ class WorkerSession:
             if received is None:
                 continue
             if isinstance(received.message, m.Result):
-                if self._support is None or self._image is None:
-                    raise FoBSAMError("internal", "The worker found something in no image.")
-                yield payloads.read_result(
-                    received.message, received.payload, self._support, self._image
-                )
+                image, support = self._state.chosen()
+                yield payloads.read_result(received.message, received.payload, support, image)
             elif isinstance(received.message, m.Done):
                 self._notes = list(received.message.values.get("notes", ()))

@@ -59,7 +59,8 @@ class ScriptedSession:
         if self._image is None or self._support is None:
             raise FoBSAMError("bad_request", "There is no image or no support.")
         support = self._support
-        for structure in support.structures:
+        chosen = [s for s in support.structures if structures is None or s.name in structures]
+        for structure in chosen:
             drawn = support.indices(structure)
             mask = support.mask(structure, drawn[0])
             for index in slices or range(self._image.slice_count(support.axis)):
