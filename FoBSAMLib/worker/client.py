@@ -16,8 +16,8 @@ from FoBSAMLib.worker.transport import Transport
 
 #: Seconds for which nothing is waited for at a stretch, so that a caller can ask for a stop.
 TICK = 0.05
-#: Lines of a dead worker's log that an error shows.
-SHOWN = 8
+#: Lines of a dead worker's log that an error shows, and bytes of what is no greeting.
+SHOWN, SEEN = 8, 80
 
 
 class WorkerDiedError(Exception):
@@ -57,6 +57,7 @@ class Client:
         self._numbers = itertools.count(1)
         self._inbox: deque[m.Received] = deque()
         self._greeting: m.Hello | None = None
+        self._first_bytes = b""
         self._silent = 0.0
         self._written = 0
         self._pinged = False
@@ -134,6 +135,8 @@ class Client:
         if not len(data):
             raise self._died()
         self._silent, self._pinged = 0.0, False
+        if not self._greeting:
+            self._first_bytes += bytes(data)
         try:
             for received in self._decoder.feed(data):
                 if isinstance(received, m.Failed):
@@ -179,7 +182,7 @@ class Client:
         if self._greeting:
             how = f"sent {error} ({status})"
             return WorkerDiedError(how, self._transport.log(), greeted=True)
-        seen = error.seen.decode(errors="replace").strip()
+        seen = self._first_bytes[:SEEN].decode(errors="replace").strip()
         return FoBSAMError(
             "worker_died",
             f"The worker's command answers {seen!r}, which is no worker's greeting.",

@@ -28,12 +28,7 @@ Admit = Callable[[dict[str, Any], int], bool]
 
 
 class FrameError(Exception):
-    """The bytes are no frames. ``seen`` holds the first of them: a peer that speaks something else
-    often says in it what it is."""
-
-    def __init__(self, problem: str, seen: bytes = b"") -> None:
-        super().__init__(problem)
-        self.seen = seen
+    """The bytes are no frames."""
 
 
 class Frame(NamedTuple):
@@ -105,7 +100,7 @@ class FrameDecoder:
     def _end_of_prefix(self) -> Frame | None:
         magic, header_size, self._payload_size = PREFIX.unpack(self._part)
         if magic != MAGIC:
-            raise FrameError("not the start of a message", bytes(self._part))
+            raise FrameError("not the start of a message")
         if not 2 <= header_size <= MAX_HEADER or self._payload_size > MAX_PAYLOAD:
             raise FrameError(f"a message of {header_size} + {self._payload_size} bytes")
         self._start_part(header_size, self._end_of_header)

@@ -111,6 +111,11 @@ class Server:
         else:
             if isinstance(message, m.Hello):
                 self._send(m.Hello(message.id, version=__version__, pid=os.getpid()))
+                try:
+                    message.check("client")
+                except FoBSAMError as error:
+                    self._send(m.Failed.from_error(message.id, error))
+                    return
             self._open.add(message.id)
             self._inbox.put(received)
 
@@ -206,7 +211,6 @@ class Server:
         return {}
 
     def _hello(self, message: m.Hello) -> dict[str, Any]:
-        message.check("client")
         chosen = (message.generator, message.segmenter, message.device)
         if self._session is None or chosen != self._chosen:
             if self._session is not None:

@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.worker import messages as m
-from FoBSAMLib.worker.frames import Buffer, FrameDecoder, encode_start
+from FoBSAMLib.worker.frames import Buffer, FrameDecoder, FrameError, encode_start
 from FoBSAMLib.worker.transport import GRACE, Transport
 
 #: A request's header, and its answers' headers and payloads.
@@ -101,7 +101,7 @@ class ReplayTransport:
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
             self._exchanges = _read_exchanges([json.loads(line) for line in lines])
-        except (OSError, ValueError, KeyError, IndexError, StopIteration) as error:
+        except (OSError, ValueError, LookupError, TypeError, StopIteration, FrameError) as error:
             raise FoBSAMError("unreadable", f"{path} is no transcript of a worker.") from error
         self._left: deque[Exchange] = deque()
         self._answers: deque[bytes] = deque()

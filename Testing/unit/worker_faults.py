@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -59,19 +60,18 @@ def process_of(running: WorkerSession) -> subprocess.Popen[bytes]:
     return transport._process
 
 
-def left_behind() -> list[str]:
-    """Command lines of workers and relays that still run, and of zombies, of this session."""
+def left_behind(mark: str) -> list[str]:
+    """Command lines of processes with a mark in their environment, but this one; zombies too."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
             state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
-            ours = os.getsid(int(folder.name)) == os.getsid(0)
+            marked = mark.encode() in (folder / "environ").read_bytes()
+            line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
         except OSError:
             continue
         zombie = state == "Z" and int(parent) == os.getpid()
-        worker = any(name in line for name in ("scripted_worker.py", "relay.py", "Lib worker"))
-        if zombie or (worker and ours and int(folder.name) != os.getpid()):
+        if zombie or (marked and int(folder.name) != os.getpid()):
             found.append(line or "zombie")
     return found
 
@@ -270,10 +270,11 @@ FAULTS: dict[str, Callable[[random.Random, tuple[str, ...]], None]] = {
 def run_round(name: str, seed: int, command: tuple[str, ...]) -> float:
     """One round, and whether it left a process behind; how long it took."""
     began = time.monotonic()
+    mark = os.environ["FOBSAM_ROUND"] = uuid.uuid4().hex
     FAULTS[name](random.Random(seed), command)
     seconds = time.monotonic() - began
     assert seconds < LIMIT, f"{name} took {seconds:.0f} s"
-    wait_until(lambda: not left_behind(), 2.0)
+    wait_until(lambda: not left_behind(mark), 2.0)
     return seconds
 
 

@@ -1,0 +1,441 @@
+"""The worker as a process: how it starts, stays, is told to stop, and what befalls it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import phantom
+import pytest
+import worker_faults
+
+from FoBSAMLib import FoBSAMError, Support, Volume, WorkerSession, segment
+from FoBSAMLib.image.io import read_segmentation
+from FoBSAMLib.worker import messages as m
+from FoBSAMLib.worker.transcript import RecordingTransport, ReplayTransport
+from FoBSAMLib.worker.transport import SubprocessTransport
+
+SCRIPTED, REAL = worker_faults.SCRIPTED, worker_faults.REAL
+
+
+@pytest.fixture
+def scan() -> tuple[Volume, Support]:
+    volume = worker_faults.volume()
+    return volume, worker_faults.support(volume)
+
+
+@pytest.fixture(autouse=True)
+def path_of_this_checkout(monkeypatch, environment):
+    monkeypatch.setenv("PYTHONPATH", environment["PYTHONPATH"])
+
+
+def memory_of(pid: int) -> int:
+    """Bytes of memory that a process holds."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_the_client_needs_no_torch(environment):
+    code = (
+        "import sys; from FoBSAMLib import WorkerSession, segment, Support, Volume\n"
+        "import FoBSAMLib.session.oneshot, FoBSAMLib.worker.transcript\n"
+        "print([m for m in ('torch', 'skimage') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
+    assert done.stdout.strip() == b"[]", done.stderr
+
+
+def test_voxels_are_sent_once(scan):
+    volume, support = scan
+    large = Volume.from_array(np.random.default_rng(0).integers(0, 99, (40, 200, 200)))
+    transport = SubprocessTransport(SCRIPTED)
+    with WorkerSession(transport=transport) as session:
+
+        def sent(*volumes: Volume) -> int:
+            before = transport.written()
+            for one in volumes:
+                session.set_image(one)
+            time.sleep(0.05)
+            return transport.written() - before
+
+        size = large.array.nbytes
+        assert size < sent(large) < size + 2000
+        assert sent(large, Volume.from_array(large.array.copy(), name="again")) < 2000
+        assert sent(volume) > volume.array.nbytes
+        assert sent(large, volume, large) < 3000  # it keeps two
+        session.set_image(volume)
+        session.set_supports(support)
+        # After a crash the voxels are sent again by themselves.
+        worker_faults.process_of(session).kill()
+        assert len(list(session.segment(["ball"]))) == 11
+
+
+def test_masks_are_small_on_the_way(scan):
+    volume, support = scan
+    recorded = SubprocessTransport(SCRIPTED)
+    taken = []
+    read = recorded.read
+    recorded.read = lambda timeout: taken.append(read(timeout)) or taken[-1]  # type: ignore[method-assign]
+    with WorkerSession(transport=recorded) as session:
+        session.set_image(volume)
+        session.set_supports(support)
+        taken.clear()
+        found = list(session.segment())
+    assert sum(map(len, filter(None, taken))) < 500 * len(found) < sum(r.mask.size for r in found)
+
+
+def test_what_libraries_print_is_the_log_and_disturbs_nothing(scan):
+    volume, support = scan
+    with WorkerSession(command=SCRIPTED) as session:
+        session.set_image(volume)
+        session.set_supports(support)
+        assert list(session.segment(["egg"]))
+        assert "looking for ['egg']" in session.log
+
+
+def test_a_cancelled_worker_stays_and_keeps_its_features(scan):
+    volume, support = scan
+    with WorkerSession() as session:
+        session.set_image(volume)
+        session.set_supports(support)
+        pid = worker_faults.process_of(session).pid
+        began = time.perf_counter()
+        first = len(list(session.segment(cancel=lambda: time.perf_counter() - began > 0.3)))
+        assert first < 22
+        assert len(list(session.segment())) == 22
+        assert worker_faults.process_of(session).pid == pid
+
+
+def test_a_worker_answers_while_it_computes(scan):
+    volume, support = scan
+    with WorkerSession(command=(*SCRIPTED[:2], "1.0"), patience=0.5) as session:
+        session.set_image(volume)
+        session.set_supports(support)
+        # A slice takes longer than the client's patience: pings tell that the worker lives.
+        assert len(list(session.segment(["ball"], range(5, 8)))) == 2
+
+
+def test_corrections_survive_the_worker_in_which_they_were_made(scan):
+    volume, support = scan
+    with WorkerSession() as session:
+        session.set_image(volume)
+        session.set_supports(support)
+        found = {(r.structure.name, r.index): r for r in session.segment()}
+        original = found["ball", 5]
+        middle = np.argwhere(original.mask).mean(0)[::-1][None].astype(np.float32)
+        edited = type(original.prompts)(middle, original.prompts.foreground)
+        corrected = session.correct("ball", 5, edited)
+        suggested = session.suggest("egg")
+        worker_faults.process_of(session).kill()
+        assert session.suggest("egg") == suggested
+        np.testing.assert_array_equal(session.results("ball")[5].mask, corrected.mask)
+        again = session.correct("ball", 5, original.prompts)
+        np.testing.assert_array_equal(again.mask, original.mask)
+
+
+@pytest.mark.parametrize("fault", list(worker_faults.FAULTS))
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.skipif(sys.platform != "linux", reason="counts processes in /proc")
+def test_faults_of_a_scripted_worker(fault, seed):
+    worker_faults.run_round(fault, seed, SCRIPTED)
+
+
+@pytest.mark.parametrize("fault", ["kill -9, once", "kill -STOP", "parent killed", "cancel"])
+@pytest.mark.skipif(sys.platform != "linux", reason="counts processes in /proc")
+def test_faults_of_the_real_worker(fault):
+    worker_faults.run_round(fault, 7, REAL)
+
+
+@pytest.mark.parametrize("command", [SCRIPTED, REAL])
+def test_the_end_of_its_input_ends_the_worker(command, environment):
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=environment
+    )
+    with process:
+        hello = m.Hello(1, generator="fob-lite", segmenter="compact", device="cpu")
+        process.stdin.write(hello.frame())
+        process.stdin.flush()
+        decoder = m.Decoder(m.REPLIES)
+        answers = []
+        while not any(isinstance(a.message, m.Done) for a in answers):
+            answers += decoder.feed(process.stdout.read1())
+        assert answers[0].message.pid == process.pid
+        began = time.monotonic()
+        process.stdin.close()
+        assert process.wait(10) == 0
+        assert time.monotonic() - began < 2.0
+
+
+def test_the_death_of_its_parent_ends_the_worker_though_its_pipes_live_on(environment):
+    keeper = "import subprocess, sys, time; p = subprocess.Popen(sys.argv[1:], stdin=0, stdout=1)\n"
+    keeper += "print(p.pid, file=sys.stderr, flush=True); time.sleep(60)"
+    # The test holds the worker's pipes, the process in between is its parent.
+    command = [sys.executable, "-c", keeper, *SCRIPTED]
+    pipe = subprocess.PIPE
+    parent = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
+    with parent:
+        pid = int(parent.stderr.readline())
+        parent.stdin.write(m.Ping(1).frame())
+        parent.stdin.flush()
+        assert parent.stdout.read1()
+        parent.kill()
+        worker_faults.wait_until(lambda: worker_faults.is_gone(pid), 2.0)
+
+
+def test_ctrl_c_is_for_the_client_alone(scan):
+    volume, support = scan
+    with WorkerSession(command=REAL) as session:
+        os.kill(worker_faults.process_of(session).pid, signal.SIGINT)
+        session.set_image(volume)
+        session.set_supports(support)
+        pid = worker_faults.process_of(session).pid
+        assert len(list(session.segment(["ball"], range(5, 8)))) == 2
+        assert worker_faults.process_of(session).pid == pid
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_an_idle_worker_gives_its_memory_back_and_goes_on():
+    large = Volume.from_array(phantom.voxels((60, 200, 200)))
+    masks = {"ball": phantom.labels((60, 200, 200)) == phantom.BALL}
+    masks["ball"][:30] = masks["ball"][31:] = False
+    with WorkerSession(command=(*REAL, "--idle", "1")) as session:
+        session.set_image(large)
+        session.set_supports(Support.from_masks(large, masks, "k"))
+        found = list(session.segment())
+        pid = worker_faults.process_of(session).pid
+        busy = memory_of(pid)
+        worker_faults.wait_until(lambda: "memory given back" in session.log, 5.0)
+        assert memory_of(pid) < busy - 50e6
+        again = list(session.segment())
+        assert worker_faults.process_of(session).pid == pid
+        assert [r.mask.sum() for r in again] == [r.mask.sum() for r in found]
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (["no-such-program-here"], r"cannot be started: no-such-program-here"),
+        (
+            ["sh", "-c", "echo no fobsam on host17 >&2; exit 127"],
+            r"status 127.*no fobsam on host17",
+        ),
+        (["sh", "-c", "kill -9 $$"], r"signal 9 \(SIGKILL\)"),
+        (["echo", "Welcome to host17, today is Monday"], r"answers 'Welcome to host1"),
+        (["true"], r"ended unexpectedly \(exit status 0\)"),
+        (["cat"], r"hands back"),
+    ],
+)
+def test_commands_that_start_no_worker(command, says):
+    began = time.monotonic()
+    with pytest.raises(FoBSAMError, match=says) as caught:
+        WorkerSession(command=command)
+    assert time.monotonic() - began < 10
+    assert caught.value.hint
+
+
+def test_a_banner_before_the_worker_speaks_is_named(environment):
+    relay = str(Path(worker_faults.__file__).with_name("relay.py"))
+    command = [sys.executable, relay, "--fault", "banner", "--", *SCRIPTED]
+    with pytest.raises(FoBSAMError, match="Welcome to host17") as caught:
+        WorkerSession(command=command)
+    assert "start-up file" in caught.value.hint
+
+
+def test_a_worker_that_never_greets_is_given_up():
+    with pytest.raises(FoBSAMError, match="no sign of life") as caught:
+        WorkerSession(command=["sleep", "60"], start_patience=0.5)
+    assert caught.value.code == "worker_died"
+
+
+def test_a_worker_of_another_protocol_is_refused():
+    hello = m.Hello(1, protocol=7, oldest=6, version="9.9", pid=1).frame()
+    code = f"import sys, time; sys.stdout.buffer.write({hello!r}); sys.stdout.flush(); input()"
+    with pytest.raises(FoBSAMError, match=r"FoBSAM 9\.9") as caught:
+        WorkerSession(command=[sys.executable, "-c", code])
+    assert caught.value.code == "version_mismatch"
+
+
+def test_a_client_of_another_protocol_is_refused(environment):
+    process = subprocess.run(
+        SCRIPTED,
+        input=m.Hello(5, protocol=7, oldest=6, version="9.9").frame(),
+        env=environment,
+        capture_output=True,
+        timeout=30,
+    )
+    answers = [a.message for a in m.Decoder(m.REPLIES).feed(process.stdout)]
+    assert [(a.id, a.code) for a in answers if isinstance(a, m.Failed)] == [(5, "version_mismatch")]
+
+
+def test_requests_that_make_no_sense_are_answered_one_by_one(environment):
+    requests = [
+        m.Segment(1).frame(),
+        m.Hello(2, generator="x", segmenter="y").frame(),
+        m.Suggest(3, "x").frame(),
+        m.SetSupports(4, "unknown", "k", (), (), {}).frame(),
+        m.Restore(5, 0, 0, (0, 0, 0, 0), (), (), 1.0, 1.0, 1.0).frame(),
+        m.SetImage(6, "key", (1, 2, 3), "<i2", (1.0,) * 16).frame(),
+        m.SetImage(7, "key", (6,), "|u1", (1.0,) * 16).frame(b"123456"),
+        m.SetImage(8, "key", (1, 2, 3), "|u1", (1.0,) * 16, modality="xray").frame(b"123456"),
+        m.Segment(9, slices=(1, 2, 0)).frame(),
+        m.Correct(10, "ball", 3, (), ()).frame(),
+        m.Progress(11, 1, 2).frame(),
+        m.Ping(12).frame(),
+    ]
+    process = subprocess.Popen(
+        SCRIPTED,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+    )
+    with process:
+        process.stdin.write(b"".join(requests))
+        process.stdin.flush()
+        decoder, ends = m.Decoder(m.REPLIES), {}
+        while len(ends) < len(requests):
+            for answer in decoder.feed(process.stdout.read1()):
+                if not isinstance(answer.message, m.Hello):
+                    ends[answer.message.id] = getattr(answer.message, "code", "done")
+        process.stdin.close()
+    assert ends.pop(10) == "internal"  # the scripted session's own mistake, as any bug would be
+    assert {number for number, end in ends.items() if end == "done"} == {2, 3, 12}
+    assert set(ends.values()) == {"done", "bad_request"}
+
+
+def test_garbage_ends_the_worker_and_is_told(environment):
+    process = subprocess.run(
+        SCRIPTED, input=b"GET / HTTP/1.1\r\n\r\n", env=environment, capture_output=True, timeout=30
+    )
+    (answer,) = m.Decoder(m.REPLIES).feed(process.stdout)
+    assert (answer.message.id, answer.message.code) == (0, "bad_request")
+    assert b"no message of this protocol" in process.stderr
+
+
+def test_nothing_is_written_to_disk(scan, tmp_path, environment, monkeypatch):
+    volume, support = scan
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with WorkerSession() as session:
+        session.set_image(volume)
+        session.set_supports(support)
+        list(session.segment(["ball"], range(4, 8)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_modules_of_its_own_does_not_mislead_the_worker(tmp_path, monkeypatch):
+    (tmp_path / "numpy.py").write_text("raise SystemExit('wrong numpy')")
+    monkeypatch.chdir(tmp_path)
+    if sys.version_info >= (3, 11):
+        with WorkerSession() as session:
+            assert session.models["generator"] == "fob-lite"
+
+
+def test_the_command_line_through_a_worker(fobsam, tmp_path):
+    phantom.save(tmp_path / "mr.nii.gz", phantom.voxels())
+    phantom.save(tmp_path / "drawn.nii.gz", phantom.drawn())
+    arguments = ("segment", "mr.nii.gz", "--support", "drawn.nii.gz", "--report", "r.json")
+    here = fobsam(*arguments, "--output", "here.seg.nrrd")
+    assert here.returncode == 0, here.stderr
+    report = json.loads((tmp_path / "r.json").read_text())
+    command = f"'{sys.executable}' -m FoBSAMLib worker"
+    there = fobsam(*arguments, "--output", "there.seg.nrrd", "--worker", command)
+    assert there.returncode == 0, there.stderr
+    np.testing.assert_array_equal(
+        read_segmentation(tmp_path / "here.seg.nrrd").layers,
+        read_segmentation(tmp_path / "there.seg.nrrd").layers,
+    )
+    again = json.loads((tmp_path / "r.json").read_text())
+    assert again["models"] == report["models"]
+    assert "found in" in there.stdout
+
+
+@pytest.mark.parametrize("command", ["", "'unclosed", "no-such-program-here"])
+def test_the_command_line_with_a_wrong_worker(fobsam, tmp_path, command):
+    phantom.save(tmp_path / "mr.nii.gz", phantom.voxels())
+    phantom.save(tmp_path / "drawn.nii.gz", phantom.drawn())
+    arguments = ("segment", "mr.nii.gz", "--support", "drawn.nii.gz", "--output", "out.nii.gz")
+    done = fobsam(*arguments, "--worker", command)
+    assert done.returncode != 0
+    assert len(done.stderr.splitlines()) == 1
+    assert "worker" in done.stderr
+    assert not (tmp_path / "out.nii.gz").exists()
+
+
+def test_ctrl_c_stops_the_command_and_its_worker(tmp_path, environment):
+    phantom.save(tmp_path / "mr.nii.gz", phantom.voxels((60, 128, 128)))
+    drawn = phantom.labels((60, 128, 128))
+    drawn[:30] = drawn[31:] = 0
+    phantom.save(tmp_path / "drawn.nii.gz", drawn)
+    worker = f"'{sys.executable}' -m FoBSAMLib worker"
+    arguments = ("segment", "mr.nii.gz", "--support", "drawn.nii.gz", "--output", "out.nii.gz")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "FoBSAMLib", *arguments, "--worker", worker],
+        cwd=tmp_path,
+        env=environment,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    with process:
+        time.sleep(6)  # about in the middle
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the worker, too
+        assert process.wait(10) == 130
+    assert not (tmp_path / "out.nii.gz").exists()
+
+
+def test_a_worker_is_for_programs(fobsam, monkeypatch):
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    done = fobsam("worker")
+    assert done.returncode == 2
+    assert "--worker" in done.stderr
+
+
+def test_a_recorded_session_plays_again_without_a_worker(scan, tmp_path):
+    volume, support = scan
+    path = tmp_path / "transcript.jsonl"
+
+    def work(session: WorkerSession) -> list[tuple[int, int]]:
+        result = segment(volume, support, session=session)
+        first = result.results[0]
+        corrected = session.correct("ball", first.index, first.prompts)
+        assert session.suggest("ball") is not None
+        return [(r.index, int(r.mask.sum())) for r in [*result.results, corrected]]
+
+    with WorkerSession(transport=RecordingTransport(SubprocessTransport(SCRIPTED), path)) as live:
+        said = work(live)
+    assert volume.array.tobytes()[:64] not in path.read_bytes()
+    assert path.stat().st_size < volume.array.nbytes
+    with WorkerSession(transport=ReplayTransport(path)) as played:
+        assert work(played) == said
+        assert played.models["generator"] == "scripted"
+
+
+def test_a_replay_can_be_cancelled_and_pauses(scan, tmp_path):
+    volume, support = scan
+    path = tmp_path / "transcript.jsonl"
+    with WorkerSession(transport=RecordingTransport(SubprocessTransport(SCRIPTED), path)) as live:
+        segment(volume, support, session=live)
+    with WorkerSession(transport=ReplayTransport(path, pause=0.02)) as played:
+        played.set_image(volume)
+        played.set_supports(support)
+        found: list[int] = []
+        began = time.monotonic()
+        for result in played.segment(cancel=lambda: len(found) >= 4):
+            found.append(result.index)
+        assert 4 <= len(found) < 8
+        assert time.monotonic() - began > 0.06
+        with pytest.raises(FoBSAMError, match="transcript"):
+            played.suggest("ball")
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", '{"from": "AAAA"}', "[1]"])
+def test_what_is_no_transcript(tmp_path, text):
+    (tmp_path / "t.jsonl").write_text(text)
+    with pytest.raises(FoBSAMError):
+        WorkerSession(transport=ReplayTransport(tmp_path / "t.jsonl"))
