@@ -146,10 +146,7 @@ def _local(generator: str, segmenter: str, device: str) -> Session:
 
 def _count_queries(volume: Volume, support: Support, slices: range | None, *, own: bool) -> int:
     wanted = slices if slices is not None else range(volume.slice_count(support.axis))
-    total = 0
-    for structure in support.structures:
-        known = {*support.indices(structure), *support.absent.get(structure.name, ())}
-        total += len([n for n in wanted if not (own and n in known)])
+    total = sum(len(support.queries(s, wanted, own=own)) for s in support.structures)
     if not total:
         raise FoBSAMError(
             "bad_request",

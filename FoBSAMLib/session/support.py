@@ -119,6 +119,12 @@ class Support:
         layer = self.segmentation.layers[structure.layer]
         return np.asarray(layer.take(index, axis=ARRAY_AXIS[self.axis]) == structure.label)
 
+    def queries(self, structure: Structure, slices: range, *, own: bool) -> list[int]:
+        """Those of the slices that are to be segmented: where the image is the supports' ``own``,
+        neither annotated ones nor those known not to hold the structure."""
+        known = {*self.indices(structure), *self.absent.get(structure.name, ())} if own else set()
+        return [n for n in slices if n not in known]
+
     def check_writable_as(self, path: str | os.PathLike[str]) -> None:
         """Raise FoBSAMError where structures overlap as drawn and the file cannot hold that."""
         masks = [self.segmentation.mask(structure) for structure in self.structures]

@@ -47,12 +47,14 @@ class Client:
     """Talks to one worker, from its start to its end."""
 
     def __init__(self, transport: Transport, patience: float, start_patience: float) -> None:
-        """Start the worker; ``patience`` is how many seconds without any sign of life it is
-        given, ``start_patience`` how many until it greets. Raises FoBSAMError where it cannot be
-        started."""
+        """Start the worker; raises FoBSAMError where it cannot be started.
+
+        ``patience`` is how many seconds without any sign of life it is given, ``start_patience``
+        how many until its models are loaded.
+        """
         self._transport = transport
         self._patience = patience
-        self._start_patience = start_patience
+        self._limit = start_patience
         self._decoder = m.Decoder(m.REPLIES)
         self._numbers = itertools.count(1)
         self._inbox: deque[m.Received] = deque()
@@ -72,7 +74,9 @@ class Client:
             segmenter=segmenter,
             device=device,
         )
-        return self.ask(message)
+        loaded = self.ask(message)
+        self._limit = self._patience
+        return loaded
 
     def number(self) -> int:
         """The next request's id."""
@@ -167,7 +171,7 @@ class Client:
         if self._greeting and not self._pinged and self._silent > self._patience / 3:
             self._pinged = True
             self.send(m.Ping(self.number()))
-        if self._silent > (self._patience if self._greeting else self._start_patience):
+        if self._silent > self._limit:
             self._transport.close(0.0)
             how = f"gave no sign of life for {self._silent:.0f} s, and was ended"
             raise WorkerDiedError(how, self._transport.log(), greeted=bool(self._greeting))

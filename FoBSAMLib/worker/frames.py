@@ -13,12 +13,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from FoBSAMLib.errors import FoBSAMError
+
 Buffer = bytes | bytearray | memoryview
 
 MAGIC = b"FoB1"
 PREFIX = struct.Struct("<4sIQ")
 #: Longer ones are refused before any memory is taken for them.
-MAX_HEADER = 1 << 20
+MAX_HEADER = 1 << 24
 MAX_PAYLOAD = 1 << 36
 #: A payload that nobody wants is read into a buffer of this size, again and again.
 SKIPPED_AT_ONCE = 1 << 16
@@ -39,10 +41,15 @@ class Frame(NamedTuple):
 
 
 def encode_start(header: dict[str, Any], size: int) -> bytes:
-    """A frame up to its payload of ``size`` bytes."""
-    text = json.dumps(header, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    """A frame up to its payload of ``size`` bytes; raises FoBSAMError where it is too long."""
+    # In ASCII: a name made of a path that is no UTF-8 has characters that cannot be encoded.
+    text = json.dumps(header, allow_nan=False, separators=(",", ":")).encode("ascii")
     if len(text) > MAX_HEADER or size > MAX_PAYLOAD:
-        raise ValueError(f"a frame of {len(text)} + {size} bytes is too long")
+        raise FoBSAMError(
+            "bad_request",
+            f"This is too much for one message to a worker: {len(text)} + {size} bytes.",
+            "Send fewer annotated slices or structures, or a smaller image.",
+        )
     return PREFIX.pack(MAGIC, len(text), size) + text
 
 

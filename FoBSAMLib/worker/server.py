@@ -257,12 +257,25 @@ class Server:
         request = message.id
         structures = None if message.structures is None else list(message.structures)
         slices = None if message.slices is None else _range(*message.slices)
+        total = self._count(structures, slices, own=session.own)
         results = session.segment(structures, slices, lambda: self._is_cancelled(request))
-        for result in results:
+        self._send(m.Progress(request, 0, total))
+        for done, result in enumerate(results, 1):
             self._send_result(request, result)
+            self._send(m.Progress(request, done, total))
         if self._is_cancelled(request):
             raise _cancelled()
         return {"notes": list(session.notes)}
+
+    def _count(self, structures: list[str] | None, slices: range | None, *, own: bool) -> int:
+        """How many results a run will have; what makes no sense is not told here."""
+        assert self._support is not None  # else the session had not known whose it is
+        assert self._image is not None
+        wanted = (
+            slices if slices is not None else range(self._image.slice_count(self._support.axis))
+        )
+        chosen = [s for s in self._support.structures if structures is None or s.name in structures]
+        return sum(len(self._support.queries(s, wanted, own=own)) for s in chosen)
 
     def _send_result(self, request: int, result: SliceResult) -> None:
         assert self._support is not None  # no result comes without

@@ -49,7 +49,7 @@ class WorkerSession:
                 Python's own for None.
             transport: instead of a command, another way to reach a worker.
             patience: seconds without any sign of life after which a worker is taken for dead.
-            start_patience: the same until it greets.
+            start_patience: the same until its models are loaded.
 
         Raises:
             FoBSAMError: unknown names, missing weights, ``worker_died``, ``version_mismatch``.

@@ -37,6 +37,8 @@ class ScriptedSession:
 
     @property
     def own(self) -> bool:
+        if self._image is None or self._support is None:
+            raise FoBSAMError("bad_request", "There is no image or no support.")
         return True
 
     def devices(self) -> list[dict[str, Any]]:
@@ -56,14 +58,14 @@ class ScriptedSession:
         cancel: Cancel = lambda: False,
     ) -> Iterator[SliceResult]:
         print("looking for", structures)  # a library that prints
-        if self._image is None or self._support is None:
-            raise FoBSAMError("bad_request", "There is no image or no support.")
-        support = self._support
+        image, support = self._image, self._support
+        assert image is not None
+        assert support is not None
         chosen = [s for s in support.structures if structures is None or s.name in structures]
         for structure in chosen:
             drawn = support.indices(structure)
             mask = support.mask(structure, drawn[0])
-            for index in slices or range(self._image.slice_count(support.axis)):
+            for index in slices or range(image.slice_count(support.axis)):
                 if index in drawn:
                     continue
                 time.sleep(self.seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -75,6 +76,22 @@ def test_voxels_are_sent_once(scan):
         assert len(list(session.segment(["ball"]))) == 11
 
 
+def test_progress_is_counted_to_its_end(scan, tmp_path):
+    volume, support = scan
+    path = tmp_path / "transcript.jsonl"
+    with WorkerSession(
+        transport=RecordingTransport(SubprocessTransport(SCRIPTED), path)
+    ) as session:
+        session.set_image(volume)
+        session.set_supports(support)
+        list(session.segment(["egg"], range(2, 10)))
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    answers = [base64.b64decode(line["from"]) for line in lines if "from" in line]
+    told = [r.message for r in m.Decoder(m.REPLIES).feed(b"".join(answers))]
+    counted = [(t.done, t.total) for t in told if isinstance(t, m.Progress)]
+    assert counted == [(n, 7) for n in range(8)]
+
+
 def test_masks_are_small_on_the_way(scan):
     volume, support = scan
     recorded = SubprocessTransport(SCRIPTED)
@@ -86,7 +103,7 @@ def test_masks_are_small_on_the_way(scan):
         session.set_supports(support)
         taken.clear()
         found = list(session.segment())
-    assert sum(map(len, filter(None, taken))) < 500 * len(found) < sum(r.mask.size for r in found)
+    assert sum(map(len, filter(None, taken))) < 700 * len(found) < sum(r.mask.size for r in found)
 
 
 def test_what_libraries_print_is_the_log_and_disturbs_nothing(scan):

@@ -362,6 +362,21 @@ def test_a_result_of_no_structure_is_refused():
         payloads.read_result(m.Result(1, 5, *ONE_SLICE[1:]), b"", drawn(volume), volume)
 
 
+def test_names_that_are_no_unicode_get_through():
+    # As Python reads a path that is not UTF-8.
+    volume = Volume.from_array(phantom.voxels(), name="scan\udcff")
+    message = payloads.image_message(1, volume, "key", select=True)
+    (received,) = read(b"".join(payloads.image_pieces(message, volume)))
+    assert received.message.name == volume.name
+
+
+def test_a_message_that_would_be_refused_is_not_sent():
+    slices = tuple((0, n, (100, 100, 100, 100), 1000) for n in range(1_000_000))
+    with pytest.raises(FoBSAMError, match="too much") as caught:
+        m.SetSupports(1, "k", "k", ({},), slices, {}).frame()
+    assert caught.value.code == "bad_request"
+
+
 def test_structures_keep_what_slicer_says_of_them():
     volume = Volume.from_array(phantom.voxels())
     mask = phantom.drawn() == phantom.BALL
