@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 import typer
 
 from FoBSAMLib.errors import FoBSAMError, is_out_of_memory
+from FoBSAMLib.models.memory import keep_freed_memory
 from FoBSAMLib.version import __version__
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def main() -> NoReturn:
         warnings.simplefilter("ignore")
     # Threads that wait must not spin: beside another busy process that takes seven times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    keep_freed_memory()
     try:
         status = app(standalone_mode=False) or 0
     except typer.TyperException as error:

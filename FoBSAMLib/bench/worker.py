@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import product
 from statistics import median
 from typing import Any
 
@@ -53,9 +54,9 @@ def run(
     volume, support = example()
     steps = (_measure_sending, _measure_segmenting, _measure_reacting)
     measured: dict[str, list[float]] = {}
-    for number, step in enumerate(steps * repeats):
-        progress(number, len(steps) * repeats)
-        for name, value in step(volume, support, number).items():
+    for seed, step in product(range(repeats), steps):
+        progress(len(steps) * seed + steps.index(step), len(steps) * repeats)
+        for name, value in step(volume, support, seed).items():
             measured.setdefault(name, []).append(round(value, 4))
     figures = {name: round(median(values), 4) for name, values in measured.items()}
     figures["worker_to_local_ratio"] = _ratio(measured, "worker_seconds", "local_seconds")
@@ -120,15 +121,18 @@ def _measure_sending(volume: Volume, support: Support, seed: int) -> dict[str, f
 
 def _measure_segmenting(volume: Volume, support: Support, seed: int) -> dict[str, float]:
     """A whole volume in process and through a worker, models loaded and warm, turn by turn."""
-    seconds = {}
+    seconds = {"local_seconds": 0.0, "worker_seconds": 0.0}
     with LocalSession() as local, WorkerSession() as worker:
-        for session in (local, worker):
-            _segment(session, *_another(volume, support, 2 * seed), limit=4)
-        for name, session in (("local", local), ("worker", worker)):
-            fresh = _another(volume, support, 2 * seed + 1)
+        # In this order a machine that grows slower or faster favours neither.
+        turns: tuple[Session, ...] = (local, worker, worker, local)
+        for session in turns[:2]:
+            _segment(session, *_another(volume, support, 0), limit=4)
+        for number, session in enumerate(turns):
+            fresh = _another(volume, support, 4 * seed + number + 1)
             began = time.perf_counter()
             _segment(session, *fresh)
-            seconds[f"{name}_seconds"] = time.perf_counter() - began
+            name = "local_seconds" if session is local else "worker_seconds"
+            seconds[name] += (time.perf_counter() - began) / 2
     return seconds
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -19,6 +17,7 @@ from FoBSAMLib.generator.base import Generator
 from FoBSAMLib.image.segmentation import Structure
 from FoBSAMLib.image.volume import Axis, Volume
 from FoBSAMLib.models.device import choose_device, devices, is_out_of_memory
+from FoBSAMLib.models.memory import give_memory_back
 from FoBSAMLib.prompts import Prompts, check_prompts
 from FoBSAMLib.segmenters import registry as segmenters
 from FoBSAMLib.segmenters.base import Segmenter
@@ -327,8 +326,4 @@ def _give_memory_back() -> None:
     """Memory that nothing uses any more goes back to the device and the system."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    if sys.platform == "linux":
-        # glibc keeps freed memory to itself; other C libraries have no malloc_trim.
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
+    give_memory_back()

@@ -292,7 +292,7 @@ def main() -> None:
         name = names[seed % len(names)]
         try:
             seconds = run_round(name, seed, REAL if given.real else SCRIPTED)
-        except AssertionError as error:
+        except (AssertionError, FoBSAMError, OSError) as error:
             failed.append({"fault": name, "seed": seed, "what": str(error)})
             continue
         counts[name] += 1
