@@ -51,6 +51,9 @@ class Session(Protocol):
     ) -> Iterator[SliceResult]:
         """Find the structures in the query slices; each result comes as soon as it is known.
 
+        Between two results `correct` and `suggest` may be called; a new image or new supports end
+        the run.
+
         Args:
             structures: names of those to find; all for None.
             slices: query slices along the support's axis; all for None. Annotated slices are

@@ -98,10 +98,15 @@ class LocalSession:
         wanted = _check_slices(slices, image.slice_count(support.axis), support.axis)
         chosen = self._state.structures(structures)
         self.notes = []
+        found = self._state.found
+
+        def stop() -> bool:  # also where image or supports became others in the meantime
+            return cancel() or self._state.found is not found
+
         for structure in chosen:
-            run = partial(self._outcomes, image, support, structure, wanted, cancel)
+            run = partial(self._outcomes, image, support, structure, wanted, stop)
             for result in self._results_of(structure, run):
-                if cancel():
+                if stop():
                     return
                 self._state.add(result)
                 yield result

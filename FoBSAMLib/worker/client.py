@@ -57,7 +57,7 @@ class Client:
         self._limit = start_patience
         self._decoder = m.Decoder(m.REPLIES)
         self._numbers = itertools.count(1)
-        self._inbox: deque[m.Received] = deque()
+        self._inboxes: dict[int, deque[m.Received]] = {}
         self._greeting: m.Hello | None = None
         self._first_bytes = b""
         self._silent = 0.0
@@ -84,40 +84,53 @@ class Client:
 
     def send(self, message: m.Message, payload: bytes = b"") -> None:
         """Send a message; its replies come by `replies`."""
-        self._transport.write([message.frame(payload)])
+        self.send_pieces(message.id, [message.frame(payload)])
 
-    def ask(
-        self, message: m.Message, payload: bytes = b"", pieces: Iterable[Buffer] | None = None
-    ) -> dict[str, Any]:
-        """Send a request, or the ``pieces`` that make it, and wait for its `Done`.
+    def send_pieces(self, request: int, pieces: Iterable[Buffer]) -> None:
+        """Send the bytes of a request, piece by piece."""
+        self._inboxes[request] = deque()
+        self._transport.write(pieces)
 
-        Raises FoBSAMError for a `Failed`, and WorkerDiedError.
-        """
-        self._transport.write([message.frame(payload)] if pieces is None else pieces)
-        for received in self.replies(message.id):
+    def ask(self, message: m.Message, payload: bytes = b"") -> dict[str, Any]:
+        """Send a request and wait for its `Done`; raises FoBSAMError for a `Failed`, and
+        WorkerDiedError."""
+        self.send(message, payload)
+        return self.wait(message.id)
+
+    def wait(self, request: int) -> dict[str, Any]:
+        """The same for a request that was sent."""
+        for received in self.replies(request):
             if received is not None and isinstance(received.message, m.Done):
                 return received.message.values
         raise AssertionError("replies end with Done or an error")
 
+    def cancel(self, request: int) -> None:
+        """Stop a request before its next slice; its replies end with a `Failed`."""
+        message = m.Cancel(self.number(), request)
+        self._transport.write([message.frame()])  # nobody waits for its Done
+
     def replies(self, request: int) -> Iterator[m.Received | None]:
         """A request's replies up to its `Done`; None now and then while there are none.
 
-        Raises FoBSAMError for a `Failed`, and WorkerDiedError.
+        Those of other requests are kept for them. Once this iterator is closed, what still comes
+        is dropped. Raises FoBSAMError for a `Failed`, and WorkerDiedError.
         """
-        while True:
-            if not self._inbox:
-                self._receive()
-            if not self._inbox:
-                yield None
-                continue
-            received = self._inbox.popleft()
-            if received.message.id != request:
-                continue  # of an earlier request that was given up, or a ping's
-            if isinstance(received.message, m.Failed):
-                raise received.message.to_error()
-            yield received
-            if isinstance(received.message, m.Done):
-                return
+        inbox = self._inboxes[request]
+        try:
+            while True:
+                if not inbox:
+                    self._receive()
+                if not inbox:
+                    yield None
+                    continue
+                received = inbox.popleft()
+                if isinstance(received.message, m.Failed):
+                    raise received.message.to_error()
+                yield received
+                if isinstance(received.message, m.Done):
+                    return
+        finally:
+            del self._inboxes[request]
 
     def close(self) -> None:
         """End the worker."""
@@ -147,7 +160,8 @@ class Client:
                     continue  # a reply of a newer worker, unknown here
                 if isinstance(received.message, m.Hello):
                     self._greet(received.message)
-                self._inbox.append(received)
+                if received.message.id in self._inboxes:
+                    self._inboxes[received.message.id].append(received)
         except FrameError as error:
             raise self._no_worker(error) from error
 
@@ -170,7 +184,7 @@ class Client:
         self._silent += seconds
         if self._greeting and not self._pinged and self._silent > self._patience / 3:
             self._pinged = True
-            self.send(m.Ping(self.number()))
+            self._transport.write([m.Ping(self.number()).frame()])
         if self._silent > self._limit:
             self._transport.close(0.0)
             how = f"gave no sign of life for {self._silent:.0f} s, and was ended"

@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import IO, Any, NoReturn
 
@@ -57,6 +57,7 @@ class Server:
         self._support: Support | None = None
         self._image: Volume | None = None
         self._inbox: queue.SimpleQueue[m.Received | None] = queue.SimpleQueue()
+        self._later: deque[m.Received | None] = deque()
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._open: set[int] = set()
         self._cancelled: set[int] = set()
@@ -154,6 +155,8 @@ class Server:
     def _next(self) -> m.Received | None:
         if self._closing.is_set():
             return None
+        if self._later:
+            return self._later.popleft()
         try:
             return self._inbox.get(timeout=self._idle)
         except queue.Empty:
@@ -161,6 +164,15 @@ class Server:
                 self._session.release()
                 _log(f"no request for {self._idle:g} s: memory given back")
             return self._inbox.get()
+
+    def _answer_between(self) -> None:
+        """Between two slices a correction or a suggestion need not wait for the last one."""
+        while not self._later and not self._inbox.empty():
+            received = self._inbox.get()
+            if received is not None and isinstance(received.message, (m.Correct, m.Suggest)):
+                self._answer(received)
+            else:  # nor does any overtake what is asked for before it
+                self._later.append(received)
 
     def _answer(self, received: m.Received) -> None:
         request = received.message.id
@@ -263,6 +275,7 @@ class Server:
         for done, result in enumerate(results, 1):
             self._send_result(request, result)
             self._send(m.Progress(request, done, total))
+            self._answer_between()
         if self._is_cancelled(request):
             raise _cancelled()
         return {"notes": list(session.notes)}

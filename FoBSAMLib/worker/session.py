@@ -60,6 +60,7 @@ class WorkerSession:
         self._client: Client | None = None
         self._state = SessionState()
         self._held: frozenset[str] = frozenset()
+        self._running: set[int] = set()
         self._worker: dict[str, Any] = {}
         self._notes: list[str] = []
         self._run(lambda client: None)
@@ -96,12 +97,14 @@ class WorkerSession:
     def set_image(self, volume: Volume) -> str:
         """See `Session.set_image`. Voxels that the worker has are not sent again."""
         self._state.set_image(volume)
+        self._stop_running()
         self._run(lambda client: self._send_image(client, volume, select=True))
         return volume.content_key()
 
     def set_supports(self, support: Support) -> None:
         """See `Session.set_supports`."""
         self._state.set_supports(support)
+        self._stop_running()
         self._run(lambda client: self._send_support(client, support))
 
     def segment(
@@ -112,6 +115,7 @@ class WorkerSession:
     ) -> Iterator[SliceResult]:
         """See `Session.segment`. Given up early, the worker stops too and stays warm."""
         seen: set[tuple[Structure, int]] = set()
+        found = self._state.found
         for last in (False, True):
             try:
                 with closing(self._stream(self._connect(), structures, slices, cancel)) as results:
@@ -121,6 +125,8 @@ class WorkerSession:
                             seen.add((result.structure, result.index))
                             self._state.add(result)
                             yield result
+                        if self._state.found is not found:
+                            return  # another image, or other supports
                 return
             except WorkerDiedError as death:
                 self._bury(death, last)
@@ -180,6 +186,12 @@ class WorkerSession:
                 self._bury(death, last)
         raise AssertionError("burying the second worker raises")
 
+    def _stop_running(self) -> None:
+        """Runs for an image or supports that are no more must not be waited for."""
+        if self._client is not None:
+            for request in self._running:
+                self._client.cancel(request)
+
     def _bury(self, death: WorkerDiedError, last: bool) -> None:
         """Forget a dead worker; raises FoBSAMError where another one is not to be tried."""
         self.release()
@@ -214,8 +226,11 @@ class WorkerSession:
         # Where the worker holds none, the key need not be known before.
         key = volume.content_key() if self._held else ""
         message = payloads.image_message(client.number(), volume, key, select=select)
-        voxels = None if key in self._held else payloads.image_pieces(message, volume)
-        self._held = frozenset(client.ask(message, pieces=voxels)["held"])
+        if key in self._held:
+            client.send(message)
+        else:
+            client.send_pieces(message.id, payloads.image_pieces(message, volume))
+        self._held = frozenset(client.wait(message.id)["held"])
 
     def _send_support(self, client: Client, support: Support) -> None:
         if support.volume.content_key() not in self._held:
@@ -250,25 +265,32 @@ class WorkerSession:
             None if slices is None else (slices.start, slices.stop, slices.step),
         )
         client.send(message)
+        self._running.add(message.id)
         stopped = False
 
-        def stop_when_asked(replies: Iterator[m.Received | None]) -> Iterator[m.Received | None]:
+        def watch(replies: Iterator[m.Received | None]) -> Iterator[m.Received | None]:
             nonlocal stopped
             for received in replies:
                 yield received
+                if self._client is not client:
+                    # While the caller had the last result, another call met a dead worker.
+                    raise WorkerDiedError("was replaced", "", greeted=True)
                 if not stopped and cancel():
                     stopped = True
-                    client.send(m.Cancel(client.number(), message.id))
+                    client.cancel(message.id)
 
         try:
-            yield from self._results_of(stop_when_asked(client.replies(message.id)))
+            yield from self._results_of(watch(client.replies(message.id)))
         except GeneratorExit:
             # Nobody waits for the rest: what still comes is passed over.
-            client.send(m.Cancel(client.number(), message.id))
+            if self._client is client:
+                client.cancel(message.id)
             raise
         except FoBSAMError as error:
             if not (stopped and error.code == "cancelled"):
                 raise
+        finally:
+            self._running.discard(message.id)
 
     def _results_of(self, replies: Iterator[m.Received | None]) -> Iterator[SliceResult]:
         for received in replies:

@@ -182,13 +182,18 @@ def _send(
     """Write what is put into the queue, then close the stream: the worker's sign to end."""
     with contextlib.suppress(OSError, ValueError), stream:  # a worker that is gone reads nothing
         while (pieces := outgoing.get()) is not None:
-            for piece in pieces:
-                rest = memoryview(piece).cast("B")
-                while rest:
-                    count = stream.write(rest[:CHUNK])
-                    written[0] += count
-                    rest = rest[count:]
-            del pieces  # a large image, maybe: not kept until the next message
+            # In a function, so that no large image is kept until the next message.
+            _send_pieces(stream, pieces, written)
+            del pieces
+
+
+def _send_pieces(stream: IO[bytes], pieces: Iterable[Buffer], written: list[int]) -> None:
+    for piece in pieces:
+        rest = memoryview(piece).cast("B")
+        while rest:
+            count = stream.write(rest[:CHUNK])
+            written[0] += count
+            rest = rest[count:]
 
 
 def _receive(stream: IO[bytes], incoming: queue.SimpleQueue[bytes]) -> None:

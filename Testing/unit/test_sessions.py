@@ -148,6 +148,36 @@ def test_corrections_start_from_what_was_found(ready, expected):
     np.testing.assert_array_equal(again.mask, original.mask)
 
 
+def test_corrections_and_suggestions_between_two_results(ready, expected):
+    found, corrected = [], []
+    for result in ready.segment():
+        found.append(result)
+        if result.mask.sum() > 50 and len(corrected) < 3:
+            corrected.append(ready.correct(result.structure.name, result.index, moved(result)))
+            assert ready.suggest(result.structure.name) in range(12)
+    check_same(found, expected)
+    for result in corrected:
+        kept = ready.results(result.structure.name)[result.index]
+        np.testing.assert_array_equal(kept.mask, result.mask)
+
+
+def test_a_new_image_ends_a_run(ready, support):
+    other = Volume.from_array(phantom.voxels(seed=5), (1.5, 1.5, 4.0))
+    number = 0
+    for number, _ in enumerate(ready.segment(), 1):
+        if number == 2:
+            ready.set_image(other)
+    assert number == 2
+    assert ready.results("ball") == {}
+
+
+def test_two_runs_side_by_side(ready, expected):
+    first, second = ready.segment(["ball"]), ready.segment(["egg"])
+    found = [next(first), next(second), next(first), *second, *first]
+    names = [(r.structure.name, r.index) for r in found]
+    assert sorted(names) == sorted((r.structure.name, r.index) for r in expected)
+
+
 def test_the_next_slice_to_annotate(ready, volume, support, expected):
     list(ready.segment())
     with LocalSession() as local:

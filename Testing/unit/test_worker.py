@@ -155,6 +155,36 @@ def test_corrections_survive_the_worker_in_which_they_were_made(scan):
         np.testing.assert_array_equal(again.mask, original.mask)
 
 
+def test_a_correction_does_not_wait_for_the_run_under_way(scan):
+    volume, support = scan
+    with WorkerSession(command=(*SCRIPTED[:2], "0.2")) as session:
+        session.set_image(volume)
+        session.set_supports(support)
+        run = session.segment()
+        first = next(run)
+        began = time.monotonic()
+        session.correct(first.structure.name, first.index, first.prompts)
+        assert time.monotonic() - began < 1.0  # the run takes more than four seconds
+        # A new image stops the run before its next slice.
+        session.set_image(volume)
+        assert time.monotonic() - began < 2.0
+        assert list(run) == []
+
+
+def test_a_worker_that_dies_while_the_caller_holds_a_result(scan):
+    volume, support = scan
+    with WorkerSession(command=SCRIPTED) as session:
+        session.set_image(volume)
+        session.set_supports(support)
+        found = []
+        for result in session.segment():
+            found.append((result.structure.name, result.index))
+            if len(found) == 5:
+                worker_faults.process_of(session).kill()
+                session.correct(result.structure.name, result.index, result.prompts)
+        assert len(found) == len(set(found)) == 22
+
+
 @pytest.mark.parametrize("fault", list(worker_faults.FAULTS))
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.skipif(sys.platform != "linux", reason="counts processes in /proc")
