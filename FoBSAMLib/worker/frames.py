@@ -34,10 +34,12 @@ class FrameError(Exception):
 
 
 class Frame(NamedTuple):
-    """``payload`` is None where it was not admitted: its bytes were skipped."""
+    """``payload`` is None where its bytes were skipped: it was not admitted, or is
+    ``too_large`` for the memory there is."""
 
     header: dict[str, Any]
     payload: memoryview | None
+    too_large: bool = False
 
 
 def encode_start(header: dict[str, Any], size: int) -> bytes:
@@ -124,17 +126,21 @@ class FrameDecoder:
         size = self._payload_size
         if not size:
             return self._end_of_frame(memoryview(b""))
-        if self._admit(header, size):
-            self._start_part(size, lambda: self._end_of_frame(self._part))
-        else:
-            room = min(size, SKIPPED_AT_ONCE)
-            self._start_part(size, lambda: self._end_of_frame(None), room)
+        admitted = self._admit(header, size)
+        try:
+            if admitted:
+                self._start_part(size, lambda: self._end_of_frame(self._part))
+                return None
+        except MemoryError:
+            pass
+        room = min(size, SKIPPED_AT_ONCE)
+        self._start_part(size, lambda: self._end_of_frame(None, admitted), room)
         return None
 
-    def _end_of_frame(self, payload: memoryview | None) -> Frame:
+    def _end_of_frame(self, payload: memoryview | None, too_large: bool = False) -> Frame:
         header = self._header
         self._start_part(PREFIX.size, self._end_of_prefix)
-        return Frame(header, payload)
+        return Frame(header, payload, too_large)
 
 
 def _refuse_constant(name: str) -> None:

@@ -298,6 +298,13 @@ class Decoder:
     def _read(self, frame: Frame) -> Received | Failed:
         try:
             message = self._message(frame.header)
+            if frame.too_large:
+                raise FoBSAMError(
+                    "out_of_memory",
+                    f"The worker has no memory for this {message.type}.",
+                    "Close other programs that use memory, or give a smaller image.",
+                    retryable=True,
+                )
             if frame.payload is None:
                 raise _bad(f"A {message.type} came with a payload of another size.")
             return Received(message, frame.payload)

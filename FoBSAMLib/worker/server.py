@@ -95,7 +95,8 @@ class Server:
             self._send(m.Failed(0, "bad_request", problem, "Start the worker anew."))
         except OSError as error:
             _log(f"reading ended: {error}")
-        self._close()
+        finally:
+            self._close()
 
     def _sort(self, received: m.Received) -> None:
         """Answer at once what can be; the rest waits for the computing thread."""

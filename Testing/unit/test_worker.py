@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import signal
@@ -16,10 +15,9 @@ import phantom
 import pytest
 import worker_faults
 
-from FoBSAMLib import FoBSAMError, Support, Volume, WorkerSession, segment
+from FoBSAMLib import FoBSAMError, Support, Volume, WorkerSession
 from FoBSAMLib.image.io import read_segmentation
 from FoBSAMLib.worker import messages as m
-from FoBSAMLib.worker.transcript import RecordingTransport, ReplayTransport
 from FoBSAMLib.worker.transport import SubprocessTransport
 
 SCRIPTED, REAL = worker_faults.SCRIPTED, worker_faults.REAL
@@ -74,22 +72,6 @@ def test_voxels_are_sent_once(scan):
         # After a crash the voxels are sent again by themselves.
         worker_faults.process_of(session).kill()
         assert len(list(session.segment(["ball"]))) == 11
-
-
-def test_progress_is_counted_to_its_end(scan, tmp_path):
-    volume, support = scan
-    path = tmp_path / "transcript.jsonl"
-    with WorkerSession(
-        transport=RecordingTransport(SubprocessTransport(SCRIPTED), path)
-    ) as session:
-        session.set_image(volume)
-        session.set_supports(support)
-        list(session.segment(["egg"], range(2, 10)))
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    answers = [base64.b64decode(line["from"]) for line in lines if "from" in line]
-    told = [r.message for r in m.Decoder(m.REPLIES).feed(b"".join(answers))]
-    counted = [(t.done, t.total) for t in told if isinstance(t, m.Progress)]
-    assert counted == [(n, 7) for n in range(8)]
 
 
 def test_masks_are_small_on_the_way(scan):
@@ -233,6 +215,19 @@ def test_the_death_of_its_parent_ends_the_worker_though_its_pipes_live_on(enviro
         assert parent.stdout.read1()
         parent.kill()
         worker_faults.wait_until(lambda: worker_faults.is_gone(pid), 2.0)
+
+
+def test_a_worker_can_be_told_to_end(environment):
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(
+        SCRIPTED, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=environment
+    )
+    with process:
+        process.stdin.write(m.Shutdown(3).frame())
+        process.stdin.flush()
+        (answer,) = m.Decoder(m.REPLIES).feed(process.stdout.read())
+        assert answer.message == m.Done(3)
+        assert process.wait(5) == 0
 
 
 def test_ctrl_c_is_for_the_client_alone(scan):
@@ -441,48 +436,3 @@ def test_a_worker_is_for_programs(fobsam, monkeypatch):
     done = fobsam("worker")
     assert done.returncode == 2
     assert "--worker" in done.stderr
-
-
-def test_a_recorded_session_plays_again_without_a_worker(scan, tmp_path):
-    volume, support = scan
-    path = tmp_path / "transcript.jsonl"
-
-    def work(session: WorkerSession) -> list[tuple[int, int]]:
-        result = segment(volume, support, session=session)
-        first = result.results[0]
-        corrected = session.correct("ball", first.index, first.prompts)
-        assert session.suggest("ball") is not None
-        return [(r.index, int(r.mask.sum())) for r in [*result.results, corrected]]
-
-    with WorkerSession(transport=RecordingTransport(SubprocessTransport(SCRIPTED), path)) as live:
-        said = work(live)
-    assert volume.array.tobytes()[:64] not in path.read_bytes()
-    assert path.stat().st_size < volume.array.nbytes
-    with WorkerSession(transport=ReplayTransport(path)) as played:
-        assert work(played) == said
-        assert played.models["generator"] == "scripted"
-
-
-def test_a_replay_can_be_cancelled_and_pauses(scan, tmp_path):
-    volume, support = scan
-    path = tmp_path / "transcript.jsonl"
-    with WorkerSession(transport=RecordingTransport(SubprocessTransport(SCRIPTED), path)) as live:
-        segment(volume, support, session=live)
-    with WorkerSession(transport=ReplayTransport(path, pause=0.02)) as played:
-        played.set_image(volume)
-        played.set_supports(support)
-        found: list[int] = []
-        began = time.monotonic()
-        for result in played.segment(cancel=lambda: len(found) >= 4):
-            found.append(result.index)
-        assert 4 <= len(found) < 8
-        assert time.monotonic() - began > 0.06
-        with pytest.raises(FoBSAMError, match="transcript"):
-            played.suggest("ball")
-
-
-@pytest.mark.parametrize("text", ["", "nonsense", '{"from": "AAAA"}', "[1]"])
-def test_what_is_no_transcript(tmp_path, text):
-    (tmp_path / "t.jsonl").write_text(text)
-    with pytest.raises(FoBSAMError):
-        WorkerSession(transport=ReplayTransport(tmp_path / "t.jsonl"))

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from FoBSAMLib import FoBSAMError, Prompts, Segmentation, Structure, Support, Volume
 from FoBSAMLib.session.results import SliceResult
+from FoBSAMLib.worker import frames, payloads
 from FoBSAMLib.worker import messages as m
-from FoBSAMLib.worker import payloads
 from FoBSAMLib.worker.frames import MAGIC, MAX_HEADER, MAX_PAYLOAD, PREFIX, FrameError
 
 ONE_SLICE = (0, 3, (1, 2, 3, 4), ((1.5, 2.25),), (), 0.75, 0.5, 12.0)
@@ -157,6 +157,21 @@ def test_a_payload_nobody_expects_takes_no_memory_and_what_follows_is_read():
         tracemalloc.stop()
     assert [(a.id, a.code) for a in answers] == [(3, "bad_request")]
     assert [r.message for r in decoder.feed(m.Ping(4).frame())] == [m.Ping(4)]
+
+
+def test_an_image_without_room_is_answered_and_what_follows_is_read(monkeypatch):
+    def full(shape: int, dtype: Any) -> np.ndarray:
+        if shape > 1 << 24:
+            raise MemoryError
+        return np.zeros(shape, dtype)
+
+    monkeypatch.setattr(frames.np, "empty", full)
+    decoder = m.Decoder(m.REQUESTS)
+    message = m.SetImage(2, "k", (32, 1024, 1024), "|u1", (1.0,) * 16)
+    assert list(decoder.feed(message.start(1 << 25))) == []
+    (answer,) = decoder.feed(bytes(1 << 25))
+    assert (answer.id, answer.code, answer.retryable) == (2, "out_of_memory", True)
+    assert [r.message for r in decoder.feed(m.Ping(3).frame())] == [m.Ping(3)]
 
 
 @pytest.mark.parametrize("size", [47, 49, 0x7FFFFFFF])
