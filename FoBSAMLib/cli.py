@@ -348,7 +348,7 @@ def worker(
     """Compute for another process: driven by standard input and output alone, see the README."""
     from FoBSAMLib.worker.command import run
 
-    if sys.stdin.isatty():
+    if sys.stdin is None or sys.stdin.isatty():
         raise typer.BadParameter(
             "this is for programs: use fobsam segment --worker 'fobsam worker'."
         )

@@ -27,7 +27,7 @@ class Session(Protocol):
 
     @property
     def notes(self) -> list[str]:
-        """What the user should know of the last `segment`, one sentence each."""
+        """What the user should know of the last `segment` or `correct`, one sentence each."""
 
     @property
     def own(self) -> bool:

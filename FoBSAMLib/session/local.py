@@ -95,7 +95,7 @@ class LocalSession:
                 little memory whatever was tried (``out_of_memory``).
         """
         image, support = self._state.chosen()
-        wanted = _check_slices(slices, image.slice_count(support.axis), support.axis)
+        wanted = self._state.query_slices(slices)
         chosen = self._state.structures(structures)
         self.notes = []
         found = self._state.found
@@ -182,7 +182,7 @@ class LocalSession:
 
     def close(self) -> None:
         """Release and forget image, supports and results."""
-        self._state = SessionState()
+        self._state = SessionState(closed=True)
         self.release()
 
     @property
@@ -309,17 +309,6 @@ class LocalSession:
         # The image used last goes last: the support's features outlive many queries.
         self._slices[key] = self._slices.pop(key)
         return self._slices[key]
-
-
-def _check_slices(slices: range | None, count: int, axis: Axis) -> range:
-    wanted = slices if slices is not None else range(count)
-    if not (len(wanted) and wanted[0] >= 0 and wanted[-1] < count and wanted.step == 1):
-        raise FoBSAMError(
-            "bad_request",
-            f"There are no slices {wanted} along {axis}.",
-            f"Slices run from 0 to {count - 1}, one by one.",
-        )
-    return wanted
 
 
 def _radius(mask: np.ndarray, volume: Volume, axis: Axis) -> float:

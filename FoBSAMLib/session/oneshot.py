@@ -146,7 +146,7 @@ def _local(generator: str, segmenter: str, device: str) -> Session:
 
 def _count_queries(volume: Volume, support: Support, slices: range | None, *, own: bool) -> int:
     wanted = slices if slices is not None else range(volume.slice_count(support.axis))
-    total = sum(len(support.queries(s, wanted, own=own)) for s in support.structures)
+    total = support.count_queries(wanted, own=own)
     if not total:
         raise FoBSAMError(
             "bad_request",

@@ -16,21 +16,35 @@ class SessionState:
     """Results are kept as they were found, and corrections beside them: each starts from what was
     found. A new image and new supports forget both."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, closed: bool = False) -> None:
+        self._closed = closed
         self._image: Volume | None = None
         self._support: Support | None = None
         self.found = Results()
         self.corrected = Results()
 
     def set_image(self, volume: Volume | None) -> None:
-        """Choose the image; None for none."""
+        """Choose the image; None for none. Raises FoBSAMError (``bad_request``) for what is no
+        Volume, and in a closed session."""
+        self._check(volume, Volume)
         self._image = volume
         self.found, self.corrected = Results(), Results()
 
     def set_supports(self, support: Support | None) -> None:
-        """Choose the supports; None for none."""
+        """Choose the supports; None for none. Raises FoBSAMError as `set_image`."""
+        self._check(support, Support)
         self._support = support
         self.found, self.corrected = Results(), Results()
+
+    def _check(self, value: object, kind: type) -> None:
+        if self._closed:
+            raise FoBSAMError("bad_request", "The session is closed.", "Make another one.")
+        if value is not None and not isinstance(value, kind):
+            raise FoBSAMError(
+                "bad_request",
+                f"This takes a {kind.__name__}, not a {type(value).__name__}.",
+                f"Make one: {kind.__name__}.read, or from NumPy arrays {kind.__name__}.from_…",
+            )
 
     @property
     def image(self) -> Volume | None:
@@ -44,6 +58,7 @@ class SessionState:
 
     def chosen(self) -> tuple[Volume, Support]:
         """Image and supports; raises FoBSAMError (``bad_request``) where one is missing."""
+        self._check(None, Volume)
         if self._image is None or self._support is None:
             raise FoBSAMError(
                 "bad_request",
@@ -65,6 +80,8 @@ class SessionState:
         Raises FoBSAMError (``bad_request``) for a name that none has.
         """
         _, support = self.chosen()
+        if isinstance(names, str):
+            names = [names]
         known = [structure.name for structure in support.structures]
         unknown = set(names or ()) - set(known)
         if unknown:
@@ -74,6 +91,24 @@ class SessionState:
                 f"It holds {', '.join(known)}.",
             )
         return [s for s in support.structures if names is None or s.name in names]
+
+    def query_slices(self, slices: range | None) -> range:
+        """The slices along the supports' axis, all for None; raises FoBSAMError
+        (``bad_request``) for some that the image lacks, for none and for gaps between them."""
+        image, support = self.chosen()
+        count = image.slice_count(support.axis)
+        wanted = slices if slices is not None else range(count)
+        if not isinstance(wanted, range):
+            raise FoBSAMError(
+                "bad_request", f"Slices are given as {wanted!r}.", "Give range(first, last + 1)."
+            )
+        if wanted.step != 1 or not 0 <= wanted.start < wanted.stop <= count:
+            raise FoBSAMError(
+                "bad_request",
+                f"There are no slices {wanted} along {support.axis}.",
+                f"Slices run from 0 to {count - 1}, one by one.",
+            )
+        return wanted
 
     def structure(self, name: str) -> Structure:
         """The structure of a name; raises FoBSAMError (``bad_request``) for none, or several."""

@@ -119,11 +119,17 @@ class Support:
         layer = self.segmentation.layers[structure.layer]
         return np.asarray(layer.take(index, axis=ARRAY_AXIS[self.axis]) == structure.label)
 
-    def queries(self, structure: Structure, slices: range, *, own: bool) -> list[int]:
-        """Those of the slices that are to be segmented: where the image is the supports' ``own``,
-        neither annotated ones nor those known not to hold the structure."""
-        known = {*self.indices(structure), *self.absent.get(structure.name, ())} if own else set()
-        return [n for n in slices if n not in known]
+    def count_queries(self, slices: range, names: Iterable[str] | None = None, *, own: bool) -> int:
+        """How many results the structures of these names (all for None) will have in the slices:
+        where the image is the supports' ``own``, none for annotated ones nor for those known not to
+        hold the structure."""
+        total = 0
+        for structure in self.structures:
+            if names is None or structure.name in names:
+                absent = self.absent.get(structure.name, ())
+                known = {*self.indices(structure), *absent} if own else set()
+                total += len(slices) - sum(n in slices for n in known)
+        return total
 
     def check_writable_as(self, path: str | os.PathLike[str]) -> None:
         """Raise FoBSAMError where structures overlap as drawn and the file cannot hold that."""

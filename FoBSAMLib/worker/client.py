@@ -156,8 +156,12 @@ class Client:
             self._first_bytes += bytes(data)
         try:
             for received in self._decoder.feed(data):
+                if isinstance(received, m.Unknown):
+                    continue  # a reply of a newer worker
                 if isinstance(received, m.Failed):
-                    continue  # a reply of a newer worker, unknown here
+                    raise self._senseless(received.message)
+                if isinstance(received.message, m.Failed) and not received.message.id:
+                    raise self._senseless(received.message.message)
                 if isinstance(received.message, m.Hello):
                     self._greet(received.message)
                 if received.message.id in self._inboxes:
@@ -195,12 +199,18 @@ class Client:
         how = f"ended unexpectedly ({status})"
         return WorkerDiedError(how, self._transport.log(), greeted=bool(self._greeting))
 
+    def _senseless(self, problem: str) -> WorkerDiedError:
+        """One of the two has sent what the other cannot read: no request would ever end."""
+        self._transport.close(0.0)
+        how = f"and FoBSAM do not understand each other: {problem}"
+        return WorkerDiedError(how, self._transport.log(), greeted=bool(self._greeting))
+
     def _no_worker(self, error: FrameError) -> Exception:
         status = self._transport.close(0.0)
         if self._greeting:
             how = f"sent {error} ({status})"
             return WorkerDiedError(how, self._transport.log(), greeted=True)
-        seen = self._first_bytes[:SEEN].decode(errors="replace").strip()
+        seen = " ".join(self._first_bytes.decode(errors="replace").split())[:SEEN]
         return FoBSAMError(
             "worker_died",
             f"The worker's command answers {seen!r}, which is no worker's greeting.",

@@ -247,6 +247,11 @@ class Failed(Message):
         )
 
 
+@dataclass(frozen=True)
+class Unknown(Failed):
+    """What answers a message of a type that is not known here: a newer peer's."""
+
+
 REQUESTS = (
     *(Hello, SetImage, SetSupports, Restore, Segment, Correct, Suggest, Cancel, Ping),
     Shutdown,
@@ -310,22 +315,24 @@ class Decoder:
             return Received(message, frame.payload)
         except FoBSAMError as error:
             number: Any = frame.header.get("id")
-            return Failed.from_error(int(number) if _fits(number, int) else 0, error)
+            known = str(frame.header.get("type")) in self._known
+            kind = Failed if known else Unknown
+            return kind.from_error(int(number) if _fits(number, int) else 0, error)
 
     def _message(self, header: dict[str, Any]) -> Message:
         kind = self._known.get(str(header.get("type")))
         if kind is None:
-            raise _bad(f"There is no message {header.get('type')!r}.")
+            raise _bad(f"There is no message {str(header.get('type'))[:40]!r}.")
         values = {}
-        for name, hint in _HINTS[kind].items():
-            if name in header:
-                if not _fits(header[name], hint):
-                    raise _bad(f"The field {name} of a {kind.type} is not as it should be.")
-                values[name] = _frozen(header[name], hint)
         try:
+            for name, hint in _HINTS[kind].items():
+                if name in header:
+                    if not _fits(header[name], hint):
+                        raise _bad(f"The field {name} of a {kind.type} is not as it should be.")
+                    values[name] = _frozen(header[name], hint)
             return kind(**values)
-        except TypeError as error:
-            raise _bad(f"A {kind.type} lacks fields.") from error
+        except (TypeError, RecursionError) as error:
+            raise _bad(f"A {kind.type} lacks fields, or has too deep ones.") from error
 
 
 def _bad(message: str) -> FoBSAMError:

@@ -19,6 +19,7 @@ from FoBSAMLib.session.support import Support
 from FoBSAMLib.worker.frames import Buffer
 from FoBSAMLib.worker.messages import (
     KEY_LENGTH,
+    VOXELS,
     Box,
     Points,
     Restore,
@@ -32,12 +33,22 @@ COMPRESSION = 1
 
 
 def image_message(request: int, volume: Volume, key: str, *, select: bool) -> SetImage:
-    """What tells a worker of an image by its content key."""
+    """What tells a worker of an image by its content key.
+
+    Raises FoBSAMError (``bad_request``) for voxels of a type that is not sent.
+    """
+    dtype = volume.array.dtype.newbyteorder("<").str
+    if dtype not in VOXELS:
+        raise FoBSAMError(
+            "bad_request",
+            f"Voxels of type {volume.array.dtype} cannot be sent to a worker.",
+            "Convert them, for instance to float32.",
+        )
     return SetImage(
         request,
         key=key,
         shape=volume.array.shape,
-        dtype=volume.array.dtype.newbyteorder("<").str,
+        dtype=dtype,
         ijk_to_ras=tuple(volume.ijk_to_ras.astype(float).ravel().tolist()),
         name=volume.name,
         modality=volume.modality,
@@ -53,12 +64,14 @@ def image_pieces(message: SetImage, volume: Volume) -> Iterator[Buffer]:
     array = volume.array.astype(volume.array.dtype.newbyteorder("<"), copy=False)
     voxels = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
     if message.key:
-        yield message.start(len(voxels))
-        yield voxels
-        return
+        return iter((message.start(len(voxels)), voxels))
+    return _with_key(message.start(len(voxels) + KEY_LENGTH), voxels, volume)
+
+
+def _with_key(start: bytes, voxels: memoryview, volume: Volume) -> Iterator[Buffer]:
     with ThreadPoolExecutor(1) as pool:
         key = pool.submit(volume.content_key)
-        yield message.start(len(voxels) + KEY_LENGTH)
+        yield start
         yield voxels
         yield key.result().encode()
 

@@ -14,12 +14,13 @@ import queue
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import IO, Any, NoReturn
 
-from FoBSAMLib.errors import FoBSAMError
+from FoBSAMLib.errors import FoBSAMError, is_out_of_memory
 from FoBSAMLib.image.volume import Volume
 from FoBSAMLib.prompts import Prompts
 from FoBSAMLib.session.base import Session
@@ -34,6 +35,8 @@ from FoBSAMLib.worker.frames import FrameError
 IMAGES = 2
 #: Seconds in which a worker that was told to end does so by itself; then it is ended.
 GRACE = 1.0
+#: Seconds from one sign of life to the next while much is read.
+ALIVE = 1.0
 #: Seconds from one look at the parent process to the next.
 WATCH = 0.5
 
@@ -82,8 +85,13 @@ class Server:
 
     def _read(self) -> None:
         decoder = m.Decoder(m.REQUESTS)
+        told = time.monotonic()
         try:
             while count := self._reading.readinto(decoder.buffer()):  # type: ignore[attr-defined]
+                if time.monotonic() - told > ALIVE:
+                    # A ping may queue behind a large image for long: this tells that it comes.
+                    self._send(m.Progress(0, 0, 0))
+                    told = time.monotonic()
                 received = decoder.advance(count)
                 if isinstance(received, m.Failed):
                     self._send(received)
@@ -184,15 +192,12 @@ class Server:
             reply: m.Message = m.Done(request, values)
         except FoBSAMError as error:
             reply = m.Failed.from_error(request, error)
-        except MemoryError:
-            reply = m.Failed(request, "out_of_memory", "The worker ran out of memory.", _FREE, True)
         except Exception as error:
-            traceback.print_exc()
-            problem = f"{type(error).__name__}: {error} - this is a bug in FoBSAM."
-            reply = m.Failed(request, "internal", problem, "Report it with the worker's log.")
+            reply = _failed(request, error)
         self._open.discard(request)
         self._cancelled.discard(request)
-        self._send(reply)
+        if not self._closing.is_set():  # a client that lives asks the next worker
+            self._send(reply)
 
     def _is_cancelled(self, request: int) -> bool:
         return request in self._cancelled or self._closing.is_set()
@@ -207,8 +212,9 @@ class Server:
         if isinstance(message, m.SetImage):
             return self._set_image(session, message, payload)
         if isinstance(message, m.SetSupports):
-            self._support = payloads.read_support(message, payload, self._held(message.image))
-            session.set_supports(self._support)
+            support = payloads.read_support(message, payload, self._held(message.image))
+            session.set_supports(support)
+            self._support = support
         elif isinstance(message, m.Restore):
             session.restore([self._known(message, payload)])
         elif isinstance(message, m.Segment):
@@ -219,6 +225,7 @@ class Server:
             )
             result = session.correct(message.structure, message.index, Prompts(*points))
             self._send_result(message.id, result)
+            return _told(session)
         elif isinstance(message, m.Suggest):
             return {"slice": session.suggest(message.structure)}
         return {}
@@ -277,9 +284,7 @@ class Server:
             self._send_result(request, result)
             self._send(m.Progress(request, done, total))
             self._answer_between()
-        if self._is_cancelled(request):
-            raise _cancelled()
-        return {"notes": list(session.notes)}
+        return {"cancelled": self._is_cancelled(request), **_told(session)}
 
     def _count(self, structures: list[str] | None, slices: range | None, *, own: bool) -> int:
         """How many results a run will have; what makes no sense is not told here."""
@@ -288,8 +293,7 @@ class Server:
         wanted = (
             slices if slices is not None else range(self._image.slice_count(self._support.axis))
         )
-        chosen = [s for s in self._support.structures if structures is None or s.name in structures]
-        return sum(len(self._support.queries(s, wanted, own=own)) for s in chosen)
+        return self._support.count_queries(wanted, structures, own=own)
 
     def _send_result(self, request: int, result: SliceResult) -> None:
         assert self._support is not None  # no result comes without
@@ -302,13 +306,27 @@ class Server:
 _FREE = "Close other programs that use memory, or choose a smaller image or model."
 
 
+def _failed(request: int, error: Exception) -> m.Failed:
+    """What tells of an error that nobody foresaw."""
+    if is_out_of_memory(error):
+        return m.Failed(request, "out_of_memory", "The worker ran out of memory.", _FREE, True)
+    traceback.print_exception(error)
+    problem = f"{type(error).__name__}: {error} - this is a bug in FoBSAM."
+    return m.Failed(request, "internal", problem, "Report it with the worker's log.")
+
+
+def _told(session: Session) -> dict[str, Any]:
+    """What a run may have changed: out of memory, it goes on elsewhere."""
+    return {"notes": list(session.notes), "models": session.models}
+
+
 def _cancelled() -> FoBSAMError:
     return FoBSAMError("cancelled", "The request was cancelled.", "Ask again.", retryable=True)
 
 
 def _range(start: int, stop: int, step: int) -> range:
-    if not step:
-        raise FoBSAMError("bad_request", "A range of slices cannot have step 0.")
+    if not step or max(abs(start), abs(stop)) >= 1 << 31:
+        raise FoBSAMError("bad_request", f"There are no slices from {start} to {stop}.")
     return range(start, stop, step)
 
 

@@ -54,6 +54,12 @@ class WorkerSession:
         Raises:
             FoBSAMError: unknown names, missing weights, ``worker_died``, ``version_mismatch``.
         """
+        if command is not None and (isinstance(command, str) or not command):
+            raise FoBSAMError(
+                "bad_request",
+                f"The worker's command is {command!r}.",
+                "Give it as a list, as in ['ssh', 'host', 'fobsam', 'worker'].",
+            )
         self._chosen = (generator, segmenter, device)
         self._transport = transport or SubprocessTransport(command)
         self._patience = (patience, start_patience)
@@ -82,7 +88,8 @@ class WorkerSession:
 
     @property
     def log(self) -> str:
-        """The end of what the worker has printed; no voxels, no names."""
+        """The end of what the worker has printed: its own words, tracebacks, and what libraries
+        print."""
         return self._transport.log()
 
     @property
@@ -98,14 +105,25 @@ class WorkerSession:
         """See `Session.set_image`. Voxels that the worker has are not sent again."""
         self._state.set_image(volume)
         self._stop_running()
-        self._run(lambda client: self._send_image(client, volume, select=True))
+        try:
+            self._run(lambda client: self._send_image(client, volume, select=True))
+        except BaseException:
+            # The worker may hold another one: it is told anew, and nothing that was refused.
+            self._state.set_image(None)
+            self.release()
+            raise
         return volume.content_key()
 
     def set_supports(self, support: Support) -> None:
         """See `Session.set_supports`."""
         self._state.set_supports(support)
         self._stop_running()
-        self._run(lambda client: self._send_support(client, support))
+        try:
+            self._run(lambda client: self._send_support(client, support))
+        except BaseException:
+            self._state.set_supports(None)
+            self.release()
+            raise
 
     def segment(
         self,
@@ -114,11 +132,14 @@ class WorkerSession:
         cancel: Cancel = lambda: False,
     ) -> Iterator[SliceResult]:
         """See `Session.segment`. Given up early, the worker stops too and stays warm."""
+        names = [structure.name for structure in self._state.structures(structures)]
+        wanted = self._state.query_slices(slices)
+        self._notes = []
         seen: set[tuple[Structure, int]] = set()
         found = self._state.found
         for last in (False, True):
             try:
-                with closing(self._stream(self._connect(), structures, slices, cancel)) as results:
+                with closing(self._stream(self._connect(), names, wanted, cancel)) as results:
                     for result in results:
                         # What came before a worker died is not given again by the next one.
                         if (result.structure, result.index) not in seen:
@@ -127,6 +148,8 @@ class WorkerSession:
                             yield result
                         if self._state.found is not found:
                             return  # another image, or other supports
+                if last:  # the next worker has found again what is corrected here
+                    self._run(self._send_corrections)
                 return
             except WorkerDiedError as death:
                 self._bury(death, last)
@@ -135,6 +158,7 @@ class WorkerSession:
         """See `Session.correct`."""
         self._state.original(self._state.structure(structure), index)
         given = check_prompts(prompts)
+        self._notes = []
         result = self._run(lambda client: self._correct(client, structure, index, given))
         self._state.corrected.add(result)
         return result
@@ -164,7 +188,7 @@ class WorkerSession:
     def close(self) -> None:
         """End the worker."""
         self.release()
-        self._state = SessionState()
+        self._state = SessionState(closed=True)
 
     def __enter__(self) -> WorkerSession:
         return self
@@ -197,6 +221,7 @@ class WorkerSession:
         self.release()
         if last or not death.greeted:
             raise death.to_error() from death
+        self._notes.append(f"The worker {death.how}; another one went on.")
 
     def _connect(self) -> Client:
         """The worker, started and told what this session holds where it was not."""
@@ -219,8 +244,7 @@ class WorkerSession:
         if self._state.support is not None:
             self._send_support(client, self._state.support)
         self._send_results(client, self._state.found.all())
-        for result in self._state.corrected.all():
-            self._correct(client, result.structure.name, result.index, result.prompts)
+        self._send_corrections(client)
 
     def _send_image(self, client: Client, volume: Volume, *, select: bool) -> None:
         # Where the worker holds none, the key need not be known before.
@@ -238,12 +262,19 @@ class WorkerSession:
         client.ask(*payloads.support_message(client.number(), support))
 
     def _send_results(self, client: Client, results: Iterable[SliceResult]) -> None:
+        sent = []
         for result in results:
-            client.ask(
-                *payloads.result_message(
-                    m.Restore, client.number(), result, self._state.structures()
-                )
+            message, payload = payloads.result_message(
+                m.Restore, client.number(), result, self._state.structures()
             )
+            client.send(message, payload)
+            sent.append(message.id)
+        for request in sent:  # not one by one: that takes a round trip each
+            client.wait(request)
+
+    def _send_corrections(self, client: Client) -> None:
+        for result in self._state.corrected.all():
+            self._correct(client, result.structure.name, result.index, result.prompts)
 
     def _correct(self, client: Client, structure: str, index: int, prompts: Prompts) -> SliceResult:
         points = map(payloads.points_to_json, (prompts.background, prompts.foreground))
@@ -255,14 +286,14 @@ class WorkerSession:
     def _stream(
         self,
         client: Client,
-        structures: list[str] | None,
-        slices: range | None,
+        structures: list[str],
+        slices: range,
         cancel: Cancel,
     ) -> Generator[SliceResult]:
         message = m.Segment(
             client.number(),
-            None if structures is None else tuple(structures),
-            None if slices is None else (slices.start, slices.stop, slices.step),
+            tuple(structures),
+            (slices.start, slices.stop, slices.step),
         )
         client.send(message)
         self._running.add(message.id)
@@ -281,14 +312,16 @@ class WorkerSession:
 
         try:
             yield from self._results_of(watch(client.replies(message.id)))
-        except GeneratorExit:
-            # Nobody waits for the rest: what still comes is passed over.
+        except WorkerDiedError:
+            raise
+        except FoBSAMError as error:
+            if not (stopped and error.code == "cancelled"):  # before it began
+                raise
+        except BaseException:
+            # Given up, interrupted, or ``cancel`` itself failed: nobody waits for the rest.
             if self._client is client:
                 client.cancel(message.id)
             raise
-        except FoBSAMError as error:
-            if not (stopped and error.code == "cancelled"):
-                raise
         finally:
             self._running.discard(message.id)
 
@@ -300,4 +333,6 @@ class WorkerSession:
                 image, support = self._state.chosen()
                 yield payloads.read_result(received.message, received.payload, support, image)
             elif isinstance(received.message, m.Done):
-                self._notes = list(received.message.values.get("notes", ()))
+                values = received.message.values
+                self._notes += values.get("notes", ())
+                self._worker = {**self._worker, "models": values.get("models", self.models)}

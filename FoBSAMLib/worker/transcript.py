@@ -8,7 +8,9 @@ answered.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
+import os
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -30,10 +32,10 @@ class RecordingTransport:
     """Another transport that writes down what passes: masks and names too, so record only what
     may be kept."""
 
-    def __init__(self, transport: Transport, path: Path) -> None:
+    def __init__(self, transport: Transport, path: str | os.PathLike[str]) -> None:
         """``path`` is written anew."""
         self._transport = transport
-        self._path = path
+        self._path = Path(path)
         self._mode = "w"
         self._file: IO[str] | None = None
 
@@ -55,10 +57,11 @@ class RecordingTransport:
     def read(self, timeout: float) -> Buffer | None:
         """See `Transport.read`."""
         data = self._transport.read(timeout)
-        for frame in self._from.feed(data or b""):
-            payload = bytes(frame.payload or b"")
-            whole = encode_start(frame.header, len(payload)) + payload
-            self._put("from", base64.b64encode(whole).decode())
+        with contextlib.suppress(FrameError):  # what is no message is not recorded
+            for frame in self._from.feed(data or b""):
+                payload = bytes(frame.payload or b"")
+                whole = encode_start(frame.header, len(payload)) + payload
+                self._put("from", base64.b64encode(whole).decode())
         return data
 
     def written(self) -> int:
@@ -76,6 +79,7 @@ class RecordingTransport:
     def close(self, grace: float = GRACE) -> str:
         """See `Transport.close`."""
         if self._file is not None:
+            self._put("end", None)
             self._file.close()
             self._file = None
         return self._transport.close(grace)
@@ -92,23 +96,28 @@ class ReplayTransport:
     a cancel ends what is being played, whether they were recorded or not.
     """
 
-    def __init__(self, path: Path, pause: float = 0.0) -> None:
+    def __init__(self, path: str | os.PathLike[str], pause: float = 0.0) -> None:
         """``pause`` is how many seconds pass before every message of the worker.
 
         Raises FoBSAMError where ``path`` is no transcript.
         """
         self._pause = pause
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = Path(path).read_text(encoding="utf-8").splitlines()
             self._exchanges = _read_exchanges([json.loads(line) for line in lines])
         except (OSError, ValueError, LookupError, TypeError, StopIteration, FrameError) as error:
             raise FoBSAMError("unreadable", f"{path} is no transcript of a worker.") from error
         self._left: deque[Exchange] = deque()
         self._answers: deque[bytes] = deque()
+        self._due = 0.0
+        self._ended = False
 
     def start(self) -> None:
-        """See `Transport.start`: the transcript from its beginning."""
-        self._left = deque(self._exchanges)
+        """See `Transport.start`: the transcript from its beginning, or, where the recorded worker
+        had ended, from its successor's."""
+        if not self._ended:
+            self._left = deque(self._exchanges)
+        self._ended = False
         self._answers.clear()
         self._decoder = FrameDecoder(lambda header, size: False)
         self._playing = 0
@@ -121,9 +130,14 @@ class ReplayTransport:
 
     def read(self, timeout: float) -> Buffer | None:
         """See `Transport.read`."""
-        wait = self._pause if self._answers else timeout
-        time.sleep(min(wait, timeout))
-        return self._answers.popleft() if self._answers else None
+        wait = self._due - time.monotonic() if self._answers else timeout
+        time.sleep(max(0.0, min(wait, timeout)))
+        if not self._answers or wait > timeout:
+            return None
+        self._due = time.monotonic() + self._pause
+        answer = self._answers.popleft()
+        self._ended = not answer
+        return answer
 
     def written(self) -> int:
         """Nothing is kept waiting."""
@@ -153,9 +167,13 @@ class ReplayTransport:
             self._answer(m.Failed(header["id"], "bad_request", problem, "Record another one."))
             return
         self._playing = header["id"]
+        if not self._answers:
+            self._due = time.monotonic() + self._pause
         for answer, payload in answers:
             start = encode_start({**answer, "id": header["id"]}, len(payload))
             self._answers.append(start + payload)
+        if not any(answer["type"] in (m.Done.type, m.Failed.type) for answer, _ in answers):
+            self._answers.append(b"")  # here the recorded worker ended
 
     def _answer(self, message: m.Message) -> None:
         self._answers.append(message.frame())
@@ -172,7 +190,7 @@ def _read_exchanges(lines: list[dict[str, Any]]) -> list[Exchange]:
             latest[header["id"]] = header, []
             if header["type"] not in AT_ONCE:
                 exchanges.append(latest[header["id"]])
-        else:
+        elif "from" in line:
             frame = next(FrameDecoder().feed(base64.b64decode(line["from"])))
             _, answers = latest[frame.header["id"]]
             answers.append((frame.header, bytes(frame.payload or b"")))

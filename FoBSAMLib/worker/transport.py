@@ -87,7 +87,6 @@ class SubprocessTransport:
                 stdout=pipe,
                 stderr=pipe,
                 bufsize=0,
-                pipesize=CHUNK,
                 env=self._environment(),
             )
         except OSError as error:
@@ -96,13 +95,15 @@ class SubprocessTransport:
                 f"The worker cannot be started: {command[0]}: {error.strerror}.",
                 "Check the command, as in --worker 'ssh host fobsam worker'.",
             ) from error
+        self._outgoing: queue.SimpleQueue[Iterable[Buffer] | None] = queue.SimpleQueue()
+        self._end = weakref.finalize(self, _end_process, process, self._outgoing, 0.0)
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
         self._process = process
         self._pid = None
-        self._log = deque(maxlen=LOG_LINES)
-        self._outgoing: queue.SimpleQueue[Iterable[Buffer] | None] = queue.SimpleQueue()
+        if self._log:
+            self._log.append("--- another worker")
         self._incoming: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._written = [0]
         # Threads that know the transport would keep it alive, and the child with it.
@@ -116,7 +117,6 @@ class SubprocessTransport:
         ]
         for thread in self._threads:
             thread.start()
-        self._end = weakref.finalize(self, _end_process, process, self._outgoing, 0.0)
 
     def write(self, pieces: Iterable[Buffer]) -> None:
         """See `Transport.write`."""
@@ -149,7 +149,7 @@ class SubprocessTransport:
         self._process = None
         self._end.detach()
         status = _end_process(process, self._outgoing, grace)
-        if self._pid is not None and self._pid != process.pid:
+        if status and self._pid is not None and self._pid != process.pid:
             # What was started was a launcher, as Slicer's Python is: the worker itself may live.
             with contextlib.suppress(OSError):
                 os.kill(self._pid, getattr(signal, "SIGKILL", signal.SIGTERM))
@@ -158,7 +158,8 @@ class SubprocessTransport:
         return describe_status(status)
 
     def _environment(self) -> dict[str, str] | None:
-        """For a worker of this Python: this very package, whatever lies in the current folder."""
+        """For a worker of this Python: this very package, whatever lies in the current folder
+        (Python 3.10 knows no PYTHONSAFEPATH: there modules of the folder come first)."""
         if self.command is not None:
             return None
         here = str(Path(__file__).resolve().parents[2])

@@ -251,6 +251,10 @@ def test_memory_given_back_is_taken_again(ready, expected):
         (lambda s: list(s.segment(slices=range(5, 99))), "no slices"),
         (lambda s: list(s.segment(slices=range(0, 9, 2))), "no slices"),
         (lambda s: list(s.segment(slices=range(3, 3))), "no slices"),
+        (lambda s: list(s.segment(slices=range(10**30))), "no slices"),
+        (lambda s: list(s.segment(slices=[1, 2])), "range"),
+        (lambda s: s.set_image(np.zeros((3, 4, 5))), "Volume"),
+        (lambda s: s.set_supports(np.zeros((3, 4, 5))), "Support"),
         (lambda s: s.suggest("liver"), "no structure"),
         (lambda s: s.results("liver"), "no structure"),
         (lambda s: s.correct("liver", 3, Prompts()), "no structure"),
@@ -278,6 +282,33 @@ def test_points_that_make_no_sense_are_refused(ready, points, says):
     with pytest.raises(FoBSAMError, match=says) as caught:
         ready.correct("ball", 5, Prompts(np.array(points)))
     assert caught.value.code == "bad_request"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
+def test_a_run_that_is_interrupted_ends(ready, expected, error):
+    asked = 0
+
+    def cancel() -> bool:
+        nonlocal asked
+        asked += 1
+        if asked == 3:
+            raise error
+        return False
+
+    with pytest.raises(error):
+        list(ready.segment(cancel=cancel))
+    found = sum(len(ready.results(name)) for name in LABELS)
+    assert found < 6
+    check_same(list(ready.segment()), expected)
+
+
+@pytest.mark.parametrize("kind", [LocalSession, WorkerSession])
+def test_a_closed_session_says_so(kind, volume):
+    session = kind()
+    session.close()
+    for ask in (lambda: session.set_image(volume), lambda: list(session.segment())):
+        with pytest.raises(FoBSAMError, match="closed"):
+            ask()
 
 
 @pytest.mark.parametrize("kind", [LocalSession, WorkerSession])

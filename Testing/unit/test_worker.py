@@ -15,7 +15,7 @@ import phantom
 import pytest
 import worker_faults
 
-from FoBSAMLib import FoBSAMError, Support, Volume, WorkerSession
+from FoBSAMLib import Support, Volume, WorkerSession
 from FoBSAMLib.image.io import read_segmentation
 from FoBSAMLib.worker import messages as m
 from FoBSAMLib.worker.transport import SubprocessTransport
@@ -97,15 +97,16 @@ def test_what_libraries_print_is_the_log_and_disturbs_nothing(scan):
         assert "looking for ['egg']" in session.log
 
 
-def test_a_cancelled_worker_stays_and_keeps_its_features(scan):
+def test_a_cancelled_worker_stays(scan):
     volume, support = scan
     with WorkerSession() as session:
         session.set_image(volume)
         session.set_supports(support)
         pid = worker_faults.process_of(session).pid
-        began = time.perf_counter()
-        first = len(list(session.segment(cancel=lambda: time.perf_counter() - began > 0.3)))
-        assert first < 22
+        found = []
+        for result in session.segment(cancel=lambda: len(found) >= 2):
+            found.append(result)
+        assert len(found) < 22
         assert len(list(session.segment())) == 22
         assert worker_faults.process_of(session).pid == pid
 
@@ -259,107 +260,6 @@ def test_an_idle_worker_gives_its_memory_back_and_goes_on():
         assert [r.mask.sum() for r in again] == [r.mask.sum() for r in found]
 
 
-@pytest.mark.parametrize(
-    ("command", "says"),
-    [
-        (["no-such-program-here"], r"cannot be started: no-such-program-here"),
-        (
-            ["sh", "-c", "echo no fobsam on host17 >&2; exit 127"],
-            r"status 127.*no fobsam on host17",
-        ),
-        (["sh", "-c", "kill -9 $$"], r"signal 9 \(SIGKILL\)"),
-        (["echo", "Welcome to host17, today is Monday"], r"answers 'Welcome to host1"),
-        (["true"], r"ended unexpectedly \(exit status 0\)"),
-        (["cat"], r"hands back"),
-    ],
-)
-def test_commands_that_start_no_worker(command, says):
-    began = time.monotonic()
-    with pytest.raises(FoBSAMError, match=says) as caught:
-        WorkerSession(command=command)
-    assert time.monotonic() - began < 10
-    assert caught.value.hint
-
-
-def test_a_banner_before_the_worker_speaks_is_named(environment):
-    relay = str(Path(worker_faults.__file__).with_name("relay.py"))
-    command = [sys.executable, relay, "--fault", "banner", "--", *SCRIPTED]
-    with pytest.raises(FoBSAMError, match="Welcome to host17") as caught:
-        WorkerSession(command=command)
-    assert "start-up file" in caught.value.hint
-
-
-def test_a_worker_that_never_greets_is_given_up():
-    with pytest.raises(FoBSAMError, match="no sign of life") as caught:
-        WorkerSession(command=["sleep", "60"], start_patience=0.5)
-    assert caught.value.code == "worker_died"
-
-
-def test_a_worker_of_another_protocol_is_refused():
-    hello = m.Hello(1, protocol=7, oldest=6, version="9.9", pid=1).frame()
-    code = f"import sys, time; sys.stdout.buffer.write({hello!r}); sys.stdout.flush(); input()"
-    with pytest.raises(FoBSAMError, match=r"FoBSAM 9\.9") as caught:
-        WorkerSession(command=[sys.executable, "-c", code])
-    assert caught.value.code == "version_mismatch"
-
-
-def test_a_client_of_another_protocol_is_refused(environment):
-    process = subprocess.run(
-        SCRIPTED,
-        input=m.Hello(5, protocol=7, oldest=6, version="9.9").frame(),
-        env=environment,
-        capture_output=True,
-        timeout=30,
-    )
-    answers = [a.message for a in m.Decoder(m.REPLIES).feed(process.stdout)]
-    assert [(a.id, a.code) for a in answers if isinstance(a, m.Failed)] == [(5, "version_mismatch")]
-
-
-def test_requests_that_make_no_sense_are_answered_one_by_one(environment):
-    requests = [
-        m.Segment(1).frame(),
-        m.Hello(2, generator="x", segmenter="y").frame(),
-        m.Suggest(3, "x").frame(),
-        m.SetSupports(4, "unknown", "k", (), (), {}).frame(),
-        m.Restore(5, 0, 0, (0, 0, 0, 0), (), (), 1.0, 1.0, 1.0).frame(),
-        m.SetImage(6, "key", (1, 2, 3), "<i2", (1.0,) * 16).frame(),
-        m.SetImage(7, "key", (6,), "|u1", (1.0,) * 16).frame(b"123456"),
-        m.SetImage(8, "key", (1, 2, 3), "|u1", (1.0,) * 16, modality="xray").frame(b"123456"),
-        m.Segment(9, slices=(1, 2, 0)).frame(),
-        m.Correct(10, "ball", 3, (), ()).frame(),
-        m.Progress(11, 1, 2).frame(),
-        m.Ping(12).frame(),
-    ]
-    process = subprocess.Popen(
-        SCRIPTED,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=environment,
-    )
-    with process:
-        process.stdin.write(b"".join(requests))
-        process.stdin.flush()
-        decoder, ends = m.Decoder(m.REPLIES), {}
-        while len(ends) < len(requests):
-            for answer in decoder.feed(process.stdout.read1()):
-                if not isinstance(answer.message, m.Hello):
-                    ends[answer.message.id] = getattr(answer.message, "code", "done")
-        process.stdin.close()
-    assert ends.pop(10) == "internal"  # the scripted session's own mistake, as any bug would be
-    assert {number for number, end in ends.items() if end == "done"} == {2, 3, 12}
-    assert set(ends.values()) == {"done", "bad_request"}
-
-
-def test_garbage_ends_the_worker_and_is_told(environment):
-    process = subprocess.run(
-        SCRIPTED, input=b"GET / HTTP/1.1\r\n\r\n", env=environment, capture_output=True, timeout=30
-    )
-    (answer,) = m.Decoder(m.REPLIES).feed(process.stdout)
-    assert (answer.message.id, answer.message.code) == (0, "bad_request")
-    assert b"no message of this protocol" in process.stderr
-
-
 def test_nothing_is_written_to_disk(scan, tmp_path, environment, monkeypatch):
     volume, support = scan
     monkeypatch.chdir(tmp_path)
@@ -371,12 +271,12 @@ def test_nothing_is_written_to_disk(scan, tmp_path, environment, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 has no safe path")
 def test_a_folder_with_modules_of_its_own_does_not_mislead_the_worker(tmp_path, monkeypatch):
     (tmp_path / "numpy.py").write_text("raise SystemExit('wrong numpy')")
     monkeypatch.chdir(tmp_path)
-    if sys.version_info >= (3, 11):
-        with WorkerSession() as session:
-            assert session.models["generator"] == "fob-lite"
+    with WorkerSession() as session:
+        assert session.models["generator"] == "fob-lite"
 
 
 def test_the_command_line_through_a_worker(fobsam, tmp_path):
@@ -411,9 +311,9 @@ def test_the_command_line_with_a_wrong_worker(fobsam, tmp_path, command):
 
 
 def test_ctrl_c_stops_the_command_and_its_worker(tmp_path, environment):
-    phantom.save(tmp_path / "mr.nii.gz", phantom.voxels((60, 128, 128)))
-    drawn = phantom.labels((60, 128, 128))
-    drawn[:30] = drawn[31:] = 0
+    phantom.save(tmp_path / "mr.nii.gz", phantom.voxels((300, 128, 128)))
+    drawn = phantom.labels((300, 128, 128))
+    drawn[:150] = drawn[151:] = 0
     phantom.save(tmp_path / "drawn.nii.gz", drawn)
     worker = f"'{sys.executable}' -m FoBSAMLib worker"
     arguments = ("segment", "mr.nii.gz", "--support", "drawn.nii.gz", "--output", "out.nii.gz")
@@ -425,7 +325,7 @@ def test_ctrl_c_stops_the_command_and_its_worker(tmp_path, environment):
         start_new_session=True,
     )
     with process:
-        time.sleep(6)  # about in the middle
+        time.sleep(6)  # of half a minute
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the worker, too
         assert process.wait(10) == 130
     assert not (tmp_path / "out.nii.gz").exists()

@@ -78,6 +78,35 @@ def test_a_replay_can_be_cancelled_and_pauses(scan, tmp_path):
             played.suggest("ball")
 
 
+def test_a_recorded_crash_is_played_as_one(scan, tmp_path):
+    volume, support = scan
+    path = tmp_path / "transcript.jsonl"
+    with WorkerSession(transport=RecordingTransport(SubprocessTransport(SCRIPTED), path)) as live:
+        live.set_image(volume)
+        live.set_supports(support)
+        list(live.segment(["ball"]))
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(lines[:-5]))  # the last answers are lost, with the end
+    began = time.monotonic()
+    with WorkerSession(transport=ReplayTransport(path)) as played:
+        played.set_image(volume)
+        played.set_supports(support)
+        with pytest.raises(FoBSAMError):
+            list(played.segment(["ball"]))
+        assert len(played.results("ball")) > 5
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.usefixtures("scan")
+def test_a_long_pause_is_kept(tmp_path):
+    path = tmp_path / "transcript.jsonl"
+    with WorkerSession(transport=RecordingTransport(SubprocessTransport(SCRIPTED), path)):
+        pass
+    began = time.monotonic()
+    with WorkerSession(transport=ReplayTransport(path, pause=0.3)):
+        assert time.monotonic() - began > 0.5  # a greeting, and the end of loading
+
+
 @pytest.mark.parametrize("text", ["", "nonsense", '{"from": "AAAA"}', "[1]"])
 def test_what_is_no_transcript(tmp_path, text):
     (tmp_path / "t.jsonl").write_text(text)
