@@ -205,7 +205,7 @@ def test_a_session_goes_on_where_another_ended(session, found, volume, support):
     suggested = session.suggest("ball")
     results = session.results("ball")
     session.close()
-    with pytest.raises(FoBSAMError, match="set_image"):
+    with pytest.raises(FoBSAMError, match="closed"):
         session.results("ball")
     with LocalSession() as other:
         other.set_image(volume)
