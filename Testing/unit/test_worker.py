@@ -85,7 +85,7 @@ def test_masks_are_small_on_the_way(scan):
         session.set_supports(support)
         taken.clear()
         found = list(session.segment())
-    assert sum(map(len, filter(None, taken))) < 700 * len(found) < sum(r.mask.size for r in found)
+    assert sum(map(len, filter(None, taken))) < 500 * len(found) < sum(r.mask.size for r in found)
 
 
 def test_what_libraries_print_is_the_log_and_disturbs_nothing(scan):
