@@ -44,7 +44,11 @@ def check_axis(mask: np.ndarray, axis: Axis) -> None:
 
     It must not be empty, nor touch every slice: then nothing is left to find.
     """
-    count, total = len(annotated_slices(mask, axis)), mask.shape[ARRAY_AXIS[axis]]
+    check_annotated(len(annotated_slices(mask, axis)), mask.shape[ARRAY_AXIS[axis]], axis)
+
+
+def check_annotated(count: int, total: int, axis: Axis) -> None:
+    """The same from how many of all slices are annotated."""
     if not count:
         raise FoBSAMError(
             "bad_request",

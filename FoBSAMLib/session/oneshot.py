@@ -166,22 +166,22 @@ def _assemble(
     """
     shape = volume.shape
     drawn = {
-        structure: support.segmentation.mask(structure) if own else np.zeros(shape, bool)
+        structure: support.whole(structure) if own else np.zeros(shape, bool)
         for structure in support.structures
     }
-    taken = np.sum(list(drawn.values()), axis=0, dtype=np.uint8)
-    exclusive = taken.max() <= 1
+    taken = np.any(list(drawn.values()), axis=0)
+    exclusive = not (own and support.overlap())
     whole = {structure: mask.copy() for structure, mask in drawn.items()}
     along = {
         structure: np.moveaxis(mask, ARRAY_AXIS[support.axis], 0)
         for structure, mask in whole.items()
     }
-    free = np.moveaxis(taken == 0, ARRAY_AXIS[support.axis], 0)
+    free = np.moveaxis(~taken, ARRAY_AXIS[support.axis], 0)
     for result in sorted(results, key=lambda result: -result.confidence):
         mask = result.mask
         if exclusive:
             mask = mask & free[result.index]
             free[result.index] &= ~mask
         along[result.structure][result.index] |= mask
-    header = support.segmentation.header if own else None
+    header = support.header if own else None
     return Segmentation.from_masks(volume.ijk_to_ras, list(whole.items()), header)

@@ -6,13 +6,13 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from FoBSAMLib.errors import FoBSAMError
-from FoBSAMLib.image.io import read_segmentation
 from FoBSAMLib.image.segmentation import Segmentation, Structure
-from FoBSAMLib.image.slices import annotated_slices, check_axis, find_axis
+from FoBSAMLib.image.slices import annotated_slices, check_annotated, check_axis, find_axis
 from FoBSAMLib.image.volume import ARRAY_AXIS, Axis, Volume
 
 #: On the axis along which it was drawn a mask touches few slices, on the others many.
@@ -23,15 +23,16 @@ WRONG_AXIS = 4
 class Support:
     """The annotated slices of one image, for one or several structures.
 
-    A slice is annotated for a structure where the structure's mask is not empty;
-    ``absent`` names, by structure, slices that are known not to hold it.
+    A slice is annotated for a structure where the structure's mask is not empty; ``masks`` holds
+    these slices by index, bool [H, W] each. ``absent`` names, by structure, slices that are known
+    not to hold it. ``header`` is what else the file said that they were read from.
     """
 
     volume: Volume
     axis: Axis
-    segmentation: Segmentation
-    structures: tuple[Structure, ...]
+    masks: Mapping[Structure, Mapping[int, np.ndarray]]
     absent: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    header: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(
@@ -54,6 +55,9 @@ class Support:
             FoBSAMError: unreadable, another grid, empty, every slice covered, axis unclear, no
                 such structure.
         """
+        # SimpleITK comes with this one; whoever has masks does without.
+        from FoBSAMLib.image.io import read_segmentation
+
         return cls.from_segmentation(volume, read_segmentation(path, volume), axis, labels, absent)
 
     @classmethod
@@ -101,23 +105,76 @@ class Support:
             axis = find_axis(drawn)
         elif axis not in ARRAY_AXIS:
             raise FoBSAMError("bad_request", f"There is no axis {axis!r}.", "Give auto, i, j or k.")
+        masks = {}
         for structure in structures:
             mask = segmentation.mask(structure)
             check_axis(mask, axis)
             _check_drawn_along(mask, axis, structure.name)
+            masks[structure] = {
+                n: mask.take(n, axis=ARRAY_AXIS[axis]) for n in annotated_slices(mask, axis)
+            }
         known = _known_absent(segmentation, structures, absent or {})
-        support = cls(volume, axis, segmentation, structures, known)
+        support = cls(volume, axis, masks, known, segmentation.header)
         support._check_absent()
         return support
 
+    @classmethod
+    def from_slices(
+        cls,
+        volume: Volume,
+        axis: Axis,
+        masks: Mapping[Structure, Mapping[int, np.ndarray]],
+        absent: Mapping[str, Iterable[int]] | None = None,
+    ) -> Support:
+        """From the annotated slices alone: bool masks [H, W] by structure and index.
+
+        Takes no time and memory for all the others. ``absent`` is by the structures' names.
+        Raises FoBSAMError for a mask of another shape or of a slice that the image lacks, and as
+        `read` does.
+        """
+        shape, count = volume.take(axis, 0).shape[:2], volume.slice_count(axis)
+        kept: dict[Structure, dict[int, np.ndarray]] = {}
+        for structure, slices in masks.items():
+            for index, mask in slices.items():
+                if mask.shape != shape or not 0 <= index < count:
+                    raise FoBSAMError(
+                        "bad_geometry",
+                        f"Slice {index} of {structure.name} ({mask.shape}) is none of the image's "
+                        f"{count} slices {shape} along {axis}.",
+                        "Draw it on the image's grid.",
+                    )
+            kept[structure] = {n: slices[n].astype(bool) for n in sorted(slices) if slices[n].any()}
+            check_annotated(len(kept[structure]), count, axis)
+        if not kept:
+            check_annotated(0, count, axis)
+        known = {name: tuple(sorted(set(indices))) for name, indices in (absent or {}).items()}
+        support = cls(volume, axis, kept, known)
+        support._check_absent()
+        return support
+
+    @property
+    def structures(self) -> tuple[Structure, ...]:
+        """What is annotated, in the order given."""
+        return tuple(self.masks)
+
     def indices(self, structure: Structure) -> tuple[int, ...]:
         """Slices in which the structure is drawn."""
-        return annotated_slices(self.segmentation.mask(structure), self.axis)
+        return tuple(self.masks[structure])
 
     def mask(self, structure: Structure, index: int) -> np.ndarray:
         """The structure as drawn in a slice, bool [H, W]."""
-        layer = self.segmentation.layers[structure.layer]
-        return np.asarray(layer.take(index, axis=ARRAY_AXIS[self.axis]) == structure.label)
+        drawn = self.masks[structure]
+        if index in drawn:
+            return drawn[index]
+        return np.zeros(self.volume.take(self.axis, 0).shape[:2], bool)
+
+    def whole(self, structure: Structure) -> np.ndarray:
+        """The structure as drawn in all slices, bool [K, J, I]."""
+        whole = np.zeros(self.volume.shape, bool)
+        along = np.moveaxis(whole, ARRAY_AXIS[self.axis], 0)
+        for index, mask in self.masks[structure].items():
+            along[index] = mask
+        return whole
 
     def count_queries(self, slices: range, names: Iterable[str] | None = None, *, own: bool) -> int:
         """How many results the structures of these names (all for None) will have in the slices:
@@ -133,14 +190,23 @@ class Support:
 
     def check_writable_as(self, path: str | os.PathLike[str]) -> None:
         """Raise FoBSAMError where structures overlap as drawn and the file cannot hold that."""
-        masks = [self.segmentation.mask(structure) for structure in self.structures]
-        if str(path).lower().endswith(".seg.nrrd") or np.sum(masks, 0, np.uint8).max() <= 1:
+        if str(path).lower().endswith(".seg.nrrd") or not self.overlap():
             return
         raise FoBSAMError(
             "bad_request",
             f"Structures overlap as drawn: {Path(path).name} can hold one at a voxel.",
             "Write a .seg.nrrd, or choose structures (--label).",
         )
+
+    def overlap(self) -> bool:
+        """Whether two structures hold the same pixel somewhere, as drawn."""
+        taken: dict[int, np.ndarray] = {}
+        for slices in self.masks.values():
+            for index, mask in slices.items():
+                if index in taken and (taken[index] & mask).any():
+                    return True
+                taken[index] = taken[index] | mask if index in taken else mask
+        return False
 
     def _check_absent(self) -> None:
         count = self.volume.slice_count(self.axis)

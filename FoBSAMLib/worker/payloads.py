@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast, get_args
 import numpy as np
 
 from FoBSAMLib.errors import FoBSAMError
-from FoBSAMLib.image.segmentation import Segmentation, Structure
+from FoBSAMLib.image.segmentation import Structure
 from FoBSAMLib.image.volume import ARRAY_AXIS, Axis, Modality, Volume
 from FoBSAMLib.prompts import Prompts
 from FoBSAMLib.session.results import SliceResult
@@ -103,16 +103,11 @@ def support_message(request: int, support: Support) -> tuple[SetSupports, bytes]
             box, data = pack_mask(support.mask(structure, index))
             slices.append((number, index, box, len(data)))
             packed.append(data)
-    layers = sorted({structure.layer for structure in support.structures})
-    structures = tuple(
-        {**dataclasses.asdict(structure), "layer": layers.index(structure.layer)}
-        for structure in support.structures
-    )
     message = SetSupports(
         request,
         image=support.volume.content_key(),
         axis=support.axis,
-        structures=structures,
+        structures=tuple(map(dataclasses.asdict, support.structures)),
         slices=tuple(slices),
         absent=dict(support.absent),
     )
@@ -127,25 +122,17 @@ def read_support(message: SetSupports, payload: Buffer, volume: Volume) -> Suppo
     structures = tuple(map(_read_structure, message.structures))
     if not structures:
         raise FoBSAMError("bad_request", "There is no structure in the supports.")
-    for structure in structures:
-        if not (0 < structure.label < 1 << 32 and 0 <= structure.layer < len(structures)):
-            raise FoBSAMError("bad_request", "A structure has no label, or more layers than names.")
-    count = 1 + max(structure.layer for structure in structures)
-    highest = max(structure.label for structure in structures)
-    layers = np.zeros((count, *volume.shape), np.min_scalar_type(highest))
+    if not all(0 < structure.label < 1 << 32 for structure in structures):
+        raise FoBSAMError("bad_request", "A structure of the supports has no label.")
+    masks: dict[Structure, dict[int, np.ndarray]] = {structure: {} for structure in structures}
     shape = volume.take(axis, 0).shape[:2]
     rest = memoryview(payload)
     for number, index, box, size in message.slices:
-        known = 0 <= number < len(structures) and 0 <= index < volume.slice_count(axis)
-        if not (known and 0 <= size <= len(rest)):
+        if not (0 <= number < len(structures) and 0 <= size <= len(rest)):
             raise FoBSAMError("bad_request", f"The supports have no slice {index} here.")
-        mask = unpack_mask(shape, box, rest[:size])
+        masks[structures[number]][index] = unpack_mask(shape, box, rest[:size])
         rest = rest[size:]
-        structure = structures[number]
-        layer = np.moveaxis(layers[structure.layer], ARRAY_AXIS[axis], 0)
-        layer[index][mask] = structure.label
-    segmentation = Segmentation(layers, volume.ijk_to_ras, structures)
-    return Support(volume, axis, segmentation, structures, dict(message.absent))
+    return Support.from_slices(volume, axis, masks, message.absent)
 
 
 Kind = TypeVar("Kind", Result, Restore)
