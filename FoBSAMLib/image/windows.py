@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from FoBSAMLib.errors import FoBSAMError
-from FoBSAMLib.image.volume import Modality, Volume
+from FoBSAMLib.image.volume import Modality, Volume, not_finite
 
 #: Soft tissue in Hounsfield units, the window of the few-shot abdominal CT literature.
 CT_WINDOW = (-125.0, 275.0)
@@ -34,13 +34,18 @@ def normalise(volume: Volume) -> np.ndarray:
     """Voxels windowed by modality, then z-scored over the volume: float32 [K, J, I].
 
     CT is clipped to [-125, 275] HU, MR at its top 0.5 %, RGB becomes luminance, 8-bit stays.
-    Raises FoBSAMError when nothing but one value is left.
+    Raises FoBSAMError when nothing but one value is left, and for NaN or infinite voxels.
     """
     modality = detect_modality(volume) if volume.modality == "auto" else volume.modality
     result = _windowed(volume.array, modality)
     # Slice by slice, so that the sums are in float64 without a float64 copy of the volume.
     result -= np.float32(np.mean([plane.mean(dtype=np.float64) for plane in result]))
     variance = np.mean([np.square(plane, dtype=np.float64).mean() for plane in result])
+    if not np.isfinite(variance):
+        # Found here at no cost; where an image is read it is looked for, but not where a program
+        # hands over voxels that it holds.
+        bad = volume.array.size - int(np.count_nonzero(np.isfinite(volume.array)))
+        raise not_finite(volume.name, bad, volume.array.size)
     if not variance > 0:
         raise FoBSAMError(
             "bad_request",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Generator, Iterable, Iterator
+from typing import Any, TypeVar
 
 from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.version import __version__
@@ -16,8 +16,16 @@ from FoBSAMLib.worker.transport import Transport
 
 #: Seconds for which nothing is waited for at a stretch, so that a caller can ask for a stop.
 TICK = 0.05
+#: Seconds between two looks of which no more count as silence: a machine that slept, or a caller
+#: that did something else, says nothing about the worker.
+LOOK = 0.1
 #: Lines of a dead worker's log that an error shows, and bytes of what is no greeting.
 SHOWN, SEEN = 8, 80
+
+
+T = TypeVar("T")
+#: Yields None while it waits, and returns what it waited for.
+Waiting = Generator[None, None, T]
 
 
 class WorkerDiedError(Exception):
@@ -44,15 +52,26 @@ class WorkerDiedError(Exception):
 
 
 class Client:
-    """Talks to one worker, from its start to its end."""
+    """Talks to one worker, from its start to its end.
 
-    def __init__(self, transport: Transport, patience: float, start_patience: float) -> None:
+    What takes a while is a generator: it yields None where it waits for the worker.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        patience: float,
+        start_patience: float,
+        tick: float = TICK,
+    ) -> None:
         """Start the worker; raises FoBSAMError where it cannot be started.
 
         ``patience`` is how many seconds without any sign of life it is given, ``start_patience``
-        how many until its models are loaded.
+        how many until its models are loaded; ``tick`` is how many seconds are waited at a stretch.
         """
         self._transport = transport
+        self._tick = tick
+        self._closed = False
         self._patience = patience
         self._limit = start_patience
         self._decoder = m.Decoder(m.REPLIES)
@@ -61,12 +80,13 @@ class Client:
         self._greeting: m.Hello | None = None
         self._first_bytes = b""
         self._silent = 0.0
+        self._looked = time.monotonic()
         self._written = 0
         self._pinged = False
         transport.start()
 
-    def hello(self, generator: str, segmenter: str, device: str) -> dict[str, Any]:
-        """Have the worker load the models; returns what its `Done` holds."""
+    def hello(self, generator: str, segmenter: str, device: str) -> Waiting[dict[str, Any]]:
+        """Have the worker load the models; what its `Done` holds."""
         message = m.Hello(
             next(self._numbers),
             version=__version__,
@@ -74,7 +94,7 @@ class Client:
             segmenter=segmenter,
             device=device,
         )
-        loaded = self.ask(message)
+        loaded = yield from self.ask(message)
         self._limit = self._patience
         return loaded
 
@@ -91,16 +111,18 @@ class Client:
         self._inboxes[request] = deque()
         self._transport.write(pieces)
 
-    def ask(self, message: m.Message, payload: bytes = b"") -> dict[str, Any]:
+    def ask(self, message: m.Message, payload: bytes = b"") -> Waiting[dict[str, Any]]:
         """Send a request and wait for its `Done`; raises FoBSAMError for a `Failed`, and
         WorkerDiedError."""
         self.send(message, payload)
-        return self.wait(message.id)
+        return (yield from self.wait(message.id))
 
-    def wait(self, request: int) -> dict[str, Any]:
+    def wait(self, request: int) -> Waiting[dict[str, Any]]:
         """The same for a request that was sent."""
         for received in self.replies(request):
-            if received is not None and isinstance(received.message, m.Done):
+            if received is None:
+                yield None
+            elif isinstance(received.message, m.Done):
                 return received.message.values
         raise AssertionError("replies end with Done or an error")
 
@@ -133,7 +155,8 @@ class Client:
             del self._inboxes[request]
 
     def close(self) -> None:
-        """End the worker."""
+        """End the worker; whoever still waits for a reply meets a WorkerDiedError."""
+        self._closed = True
         self._transport.close()
 
     @property
@@ -143,11 +166,12 @@ class Client:
 
     def _receive(self) -> None:
         """Take in what has come, after a tick at the latest; look whether the worker lives."""
-        before = time.monotonic()
-        data = self._transport.read(TICK)
+        if self._closed:  # the transport has another worker, or none
+            raise WorkerDiedError("was replaced", "", greeted=True)
+        data = self._transport.read(self._tick)
+        before, self._looked = self._looked, time.monotonic()
         if data is None:
-            # A machine that slept has not been silent: no single tick counts for long.
-            self._wait(min(time.monotonic() - before, 2 * TICK))
+            self._wait(min(self._looked - before, LOOK))
             return
         if not len(data):
             raise self._died()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import zlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast, get_args
 
 import numpy as np
@@ -59,21 +58,24 @@ def image_message(request: int, volume: Volume, key: str, *, select: bool) -> Se
 def image_pieces(message: SetImage, volume: Volume) -> Iterator[Buffer]:
     """A message with the voxels, in pieces: little-endian in C order, not copied where they lie so.
 
-    Computing the content key takes as long as sending the voxels, so the two are done together.
+    The content key is computed on the way, and the worker takes in some slices while the next ones
+    are hashed. No thread is needed for it: in Slicer's process Python's threads rarely run.
     """
-    array = volume.array.astype(volume.array.dtype.newbyteorder("<"), copy=False)
-    voxels = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+    dtype = volume.array.dtype.newbyteorder("<")
+    batches = (
+        batch.astype(dtype, copy=False).reshape(-1).view(np.uint8).data
+        for batch in volume.batches()
+    )
+    size = volume.array.size * dtype.itemsize
+    yield message.start(size + (0 if message.key else KEY_LENGTH))
     if message.key:
-        return iter((message.start(len(voxels)), voxels))
-    return _with_key(message.start(len(voxels) + KEY_LENGTH), voxels, volume)
-
-
-def _with_key(start: bytes, voxels: memoryview, volume: Volume) -> Iterator[Buffer]:
-    with ThreadPoolExecutor(1) as pool:
-        key = pool.submit(volume.content_key)
-        yield start
-        yield voxels
-        yield key.result().encode()
+        yield from batches
+        return
+    hashing = volume.key_steps()
+    for piece in batches:
+        yield piece
+        next(hashing, None)
+    yield volume.content_key().encode()
 
 
 def read_image(message: SetImage, payload: memoryview) -> Volume:
@@ -91,7 +93,7 @@ def read_image(message: SetImage, payload: memoryview) -> Volume:
     matrix = np.array(message.ijk_to_ras, np.float64).reshape(4, 4)
     volume = Volume(array, matrix, message.name, cast(Modality, message.modality))
     key = message.key or bytes(payload[count:]).decode("ascii", "replace")
-    vars(volume)["_key"] = key  # as the sender computed it: hashing twice takes its time
+    volume.know_key(key)
     return volume
 
 

@@ -62,6 +62,44 @@ class Transport(Protocol):
         """End the worker, by force after ``grace`` seconds; says how it ended, as in "signal 9"."""
 
 
+def worker_command() -> list[str]:
+    """What starts a worker under this Python."""
+    return [sys.executable, "-m", "FoBSAMLib", "worker"]
+
+
+def worker_environment() -> dict[str, str]:
+    """What must be in its environment: it takes this very package, whatever lies in the current
+    folder (Python 3.10 knows no PYTHONSAFEPATH: there modules of the folder come first)."""
+    here = str(Path(__file__).resolve().parents[2])
+    others = os.environ.get("PYTHONPATH")
+    path = os.pathsep.join([here, others] if others else [here])
+    return {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+
+
+class Log:
+    """The last lines of what workers have printed, one after the other."""
+
+    def __init__(self) -> None:
+        self._lines: deque[str] = deque(maxlen=LOG_LINES)
+        self._rest = b""
+
+    def begin(self) -> None:
+        """Another worker prints from here on."""
+        self.add(b"\n")
+        if self._lines:
+            self._lines.append("--- another worker")
+
+    def add(self, data: bytes | None) -> None:
+        """Take what has been printed, whole lines or not."""
+        *lines, self._rest = re.split(rb"[\r\n]+", (self._rest + (data or b""))[-CHUNK:])
+        self._lines.extend(line.decode(errors="replace") for line in lines if line)
+
+    def text(self) -> str:
+        """The lines."""
+        rest = [self._rest.decode(errors="replace")] if self._rest else []
+        return "\n".join([*list(self._lines), *rest])
+
+
 class SubprocessTransport:
     """A worker as a child process: this Python's own, or whatever a command starts.
 
@@ -74,11 +112,11 @@ class SubprocessTransport:
         self.command = command
         self._process: subprocess.Popen[bytes] | None = None
         self._pid: int | None = None
-        self._log: deque[str] = deque(maxlen=LOG_LINES)
+        self._log = Log()
 
     def start(self) -> None:
         """See `Transport.start`; raises ``bad_request`` where there is no such program."""
-        command = list(self.command or (sys.executable, "-m", "FoBSAMLib", "worker"))
+        command = list(self.command or worker_command())
         pipe = subprocess.PIPE
         try:
             process = subprocess.Popen(
@@ -87,7 +125,7 @@ class SubprocessTransport:
                 stdout=pipe,
                 stderr=pipe,
                 bufsize=0,
-                env=self._environment(),
+                env={**os.environ, **worker_environment()} if self.command is None else None,
             )
         except OSError as error:
             raise FoBSAMError(
@@ -103,8 +141,7 @@ class SubprocessTransport:
         _widen(process.stdin)
         self._process = process
         self._pid = None
-        if self._log:
-            self._log.append("--- another worker")
+        self._log.begin()
         self._incoming: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._written = [0]
         # Threads that know the transport would keep it alive, and the child with it.
@@ -136,7 +173,7 @@ class SubprocessTransport:
 
     def log(self) -> str:
         """See `Transport.log`."""
-        return "\n".join(list(self._log))
+        return self._log.text()
 
     def know_pid(self, pid: int) -> None:
         """See `Transport.know_pid`. Told by another machine, it means nothing here."""
@@ -157,16 +194,6 @@ class SubprocessTransport:
         # What the worker printed last says why it ended.
         self._threads[-1].join(GRACE)
         return describe_status(status)
-
-    def _environment(self) -> dict[str, str] | None:
-        """For a worker of this Python: this very package, whatever lies in the current folder
-        (Python 3.10 knows no PYTHONSAFEPATH: there modules of the folder come first)."""
-        if self.command is not None:
-            return None
-        here = str(Path(__file__).resolve().parents[2])
-        others = os.environ.get("PYTHONPATH")
-        path = os.pathsep.join([here, others] if others else [here])
-        return {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
 
 
 def describe_status(status: int) -> str:
@@ -214,14 +241,10 @@ def _receive(stream: IO[bytes], incoming: queue.SimpleQueue[bytes]) -> None:
     incoming.put(b"")
 
 
-def _keep_log(stream: IO[bytes], log: deque[str]) -> None:
-    rest = b""
+def _keep_log(stream: IO[bytes], log: Log) -> None:
     with contextlib.suppress(OSError, ValueError), stream:
         while data := stream.read(1 << 16):
-            *lines, rest = re.split(rb"[\r\n]+", (rest + data)[-CHUNK:])
-            log.extend(line.decode(errors="replace") for line in lines if line)
-    if rest:
-        log.append(rest.decode(errors="replace"))
+            log.add(data)
 
 
 def _end_process(

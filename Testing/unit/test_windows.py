@@ -101,3 +101,13 @@ def test_uint8_rgb_of_a_constant_slice_is_black() -> None:
 def test_photograph_stays_as_it_is() -> None:
     photograph = RNG.integers(50, 90, (4, 5, 3), np.uint8)
     assert (to_uint8_rgb(photograph) == photograph).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_voxels_that_are_no_numbers_are_told(value: float) -> None:
+    array = RNG.uniform(-1000, 800, (3, 8, 9)).astype(np.float32)
+    array[1, 2, 3] = value
+    if np.isinf(value):
+        array[0, 0, 0] = np.nan  # infinite ones may be clipped: then they do no harm
+    with pytest.raises(FoBSAMError, match=r"of 216 voxels of image are NaN or infinite"):
+        normalise(Volume(array, np.eye(4)))

@@ -55,7 +55,7 @@ def session(command: tuple[str, ...], **options: Any) -> WorkerSession:
 
 
 def process_of(running: WorkerSession) -> subprocess.Popen[bytes]:
-    transport = running._transport
+    transport = running._conversation._transport
     assert isinstance(transport, SubprocessTransport)
     assert transport._process is not None
     return transport._process
