@@ -18,6 +18,7 @@ import slicer
 import vtk
 
 from FoBSAMLib.image.volume import ARRAY_AXIS, Axis, Volume
+from FoBSAMLib.mrml.labelmaps import world_to_node
 
 FOUND = "FoBSAM.Found"
 ABSENT = "FoBSAM.Absent"
@@ -50,15 +51,6 @@ class SliceGrid:
         """Whether an index stands for the same slice in both, within 0.1 voxel."""
         this = Volume(np.broadcast_to(np.uint8(0), self.shape), self.ijk_to_node)
         return self.axis == other.axis and this.same_grid(other.shape, other.ijk_to_node)
-
-
-def world_to_node(node: slicer.vtkMRMLTransformableNode) -> np.ndarray:
-    """The 4×4 matrix from world to a node's own coordinates, for a linear parent transform."""
-    matrix = vtk.vtkMatrix4x4()
-    slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(
-        None, node.GetParentTransformNode(), matrix
-    )
-    return np.array([[matrix.GetElement(r, c) for c in range(4)] for r in range(4)])
 
 
 def checksum(mask: np.ndarray, origin: tuple[int, int] = (0, 0)) -> int:
