@@ -1,0 +1,1 @@
+"""Slicer's scene on one side, images and sessions on the other."""

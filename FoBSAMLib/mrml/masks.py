@@ -1,0 +1,204 @@
+"""Segments as masks on a grid, cut out where they are: never arrays of a volume's size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import slicer
+
+from FoBSAMLib.image.volume import ARRAY_AXIS, GRID_TOLERANCE, Axis
+from FoBSAMLib.mrml.labelmaps import (
+    BINARY_LABELMAP,
+    array_of,
+    geometry_of,
+    labelmap_of,
+    start_of,
+)
+from FoBSAMLib.mrml.volumes import node_to_world
+
+#: Slices of two grids are parallel when they part by less than this, in voxels, over a mask.
+PARALLEL = 0.5
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A mask cut out of a grid: bool [k, j, i], and the index (K, J, I) of its first voxel."""
+
+    voxels: np.ndarray
+    start: tuple[int, int, int]
+
+    def count(self, axis: Axis) -> int:
+        """How many slices along an axis the mask touches."""
+        return int(np.count_nonzero(self._touched(axis)))
+
+    def slices(self, axis: Axis) -> Iterator[tuple[int, np.ndarray, tuple[int, int]]]:
+        """Each slice the mask touches: its index, its mask, and (row, column) of its first pixel.
+
+        Rows and columns are those of `Volume.take`.
+        """
+        n = ARRAY_AXIS[axis]
+        row, column = self.start[:n] + self.start[n + 1 :]
+        for index in np.flatnonzero(self._touched(axis)):
+            yield self.start[n] + int(index), self.voxels.take(index, axis=n), (row, column)
+
+    def _touched(self, axis: Axis) -> np.ndarray:
+        others = tuple(n for n in range(3) if n != ARRAY_AXIS[axis])
+        return np.asarray(self.voxels.any(axis=others))
+
+    def cropped(self) -> Patch:
+        """The same mask without empty slices around it; no voxels for an empty mask."""
+        start, voxels = list(self.start), self.voxels
+        for n in range(3):
+            others = tuple(other for other in range(3) if other != n)
+            touched = np.flatnonzero(voxels.any(axis=others))
+            if not len(touched):
+                return Patch(np.zeros((0, 0, 0), bool), self.start)
+            kept = slice(int(touched[0]), int(touched[-1]) + 1)
+            voxels = voxels[(slice(None),) * n + (kept,)]
+            start[n] += kept.start
+        return Patch(voxels, (start[0], start[1], start[2]))
+
+
+@dataclass(frozen=True)
+class SegmentMask:
+    """A segment as it is stored: a patch of its labelmap's grid, and where that grid lies."""
+
+    patch: Patch
+    ijk_to_world: np.ndarray
+
+
+def read_segments(
+    segmentation_node: slicer.vtkMRMLSegmentationNode, segment_ids: Iterable[str]
+) -> dict[str, SegmentMask]:
+    """The masks of segments by ID; those without voxels are left out.
+
+    Raises FoBSAMError for a parent transform that is not linear.
+    """
+    to_world = node_to_world(segmentation_node)
+    segmentation = segmentation_node.GetSegmentation()
+    # Segments that do not overlap share a labelmap: each is read once for all of them.
+    labelmaps: dict[slicer.vtkOrientedImageData, dict[str, int]] = {}
+    for segment_id in segment_ids:
+        segment = segmentation.GetSegment(segment_id)
+        labelmap = segment.GetRepresentation(BINARY_LABELMAP)
+        if labelmap is not None and not labelmap.IsEmpty():
+            labelmaps.setdefault(labelmap, {})[segment_id] = segment.GetLabelValue()
+    result: dict[str, SegmentMask] = {}
+    for labelmap, values in labelmaps.items():
+        geometry = to_world @ geometry_of(labelmap)
+        for segment_id, patch in _patches(labelmap, values):
+            result[segment_id] = SegmentMask(patch, geometry)
+    return result
+
+
+def place(
+    mask: SegmentMask, ijk_to_world: np.ndarray, shape: tuple[int, int, int], axis: Axis
+) -> Patch:
+    """A segment's mask on another grid of ``shape`` (K, J, I), the part that lies on it.
+
+    On the same grid voxels are taken as they are, on another the nearest. A slice drawn between
+    two slices of the other grid belongs to the nearer one, for slices along ``axis``.
+    """
+    to_grid = np.linalg.inv(ijk_to_world) @ mask.ijk_to_world
+    to_grid[:3, 3] += to_grid[:3, :3] @ mask.patch.start[::-1]
+    start = np.rint(to_grid[:3, 3])[::-1].astype(int)
+    apart = to_grid - np.eye(4)
+    apart[:3, 3] -= start[::-1]
+    if not np.abs(apart @ _corners(mask.patch.voxels.shape, 0)).max() < GRID_TOLERANCE:
+        voxels, to_grid = _join_slices(mask.patch.voxels, to_grid, "ijk".index(axis))
+        return _resampled(voxels, to_grid, shape).cropped()
+    first = np.maximum(start, 0)
+    last = np.maximum(np.minimum(start + mask.patch.voxels.shape, shape), first)
+    k, j, i = (slice(a, b) for a, b in zip(first - start, last - start, strict=True))
+    return Patch(
+        mask.patch.voxels[k, j, i], (int(first[0]), int(first[1]), int(first[2]))
+    ).cropped()
+
+
+def parallel(to_grid: np.ndarray, shape: tuple[int, ...], axis: int) -> int | None:
+    """Which of a mask's own slices are also slices of a grid along an axis; None if none are.
+
+    ``to_grid`` maps the mask's indices (i, j, k, 1) to the grid's, ``shape`` is the mask's
+    (k, j, i); axes count i, j, k.
+    """
+    steps = np.abs(to_grid[axis, :3])
+    own = int(np.argmax(steps))
+    across = np.delete(steps * shape[::-1], own).sum()
+    return own if across < PARALLEL else None
+
+
+def _patches(
+    labelmap: slicer.vtkOrientedImageData, values: dict[str, int]
+) -> Iterator[tuple[str, Patch]]:
+    """Patches, cut out of a labelmap, of the segments that have a label value in it."""
+    labels, origin = array_of(labelmap), start_of(labelmap)
+    boxes: dict[int, tuple[slice, ...] | None] = {
+        value: (slice(None),) * 3 for value in values.values()
+    }
+    if len(boxes) > 1:
+        # One pass over the labelmap, not one for each segment.
+        from scipy.ndimage import find_objects
+
+        found = find_objects(labels, max(boxes))
+        boxes = {value: found[value - 1] for value in boxes}
+    for segment_id, value in values.items():
+        box = boxes[value]
+        if box is None:
+            continue
+        k, j, i = (int(a + (b.start or 0)) for a, b in zip(origin, box, strict=True))
+        patch = Patch(labels[box] == value, (k, j, i)).cropped()
+        if patch.voxels.size:
+            yield segment_id, patch
+
+
+def _join_slices(
+    voxels: np.ndarray, to_grid: np.ndarray, axis: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Own slices that are finer than the grid's along an axis, each put into the nearest slice.
+
+    Taking the nearest voxel would lose those that lie between two slices. Returns the mask and
+    its matrix, with slices exactly on the grid's; others as they were.
+    """
+    own = parallel(to_grid, voxels.shape, axis)
+    if own is None or abs(to_grid[axis, own]) >= 1:
+        return voxels, to_grid
+    centre = (np.array(voxels.shape[::-1]) - 1) / 2
+    centre[own] = 0
+    start = to_grid[axis, :3] @ centre + to_grid[axis, 3]
+    slices = np.rint(start + to_grid[axis, own] * np.arange(voxels.shape[2 - own])).astype(int)
+    if slices[0] > slices[-1]:
+        voxels, slices = np.flip(voxels, 2 - own), slices[::-1]
+        to_grid = to_grid.copy()
+        to_grid[:3, 3] += to_grid[:3, own] * (len(slices) - 1)
+        to_grid[:3, own] *= -1
+    firsts = np.flatnonzero(np.diff(slices, prepend=slices[0] - 1))
+    joined = np.logical_or.reduceat(voxels, firsts, axis=2 - own)
+    result = to_grid.copy()
+    result[axis] = 0
+    result[axis, own], result[axis, 3] = 1, slices[0]
+    return joined, result
+
+
+def _resampled(voxels: np.ndarray, to_grid: np.ndarray, shape: tuple[int, int, int]) -> Patch:
+    """A mask [k, j, i] on another grid: the nearest of its voxels at each voxel of the grid."""
+    corners = (to_grid @ _corners(voxels.shape, 0.5))[:3]
+    first = np.maximum(np.floor(corners.min(axis=1)).astype(int), 0)
+    last = np.minimum(np.ceil(corners.max(axis=1)).astype(int), np.array(shape[::-1]) - 1)
+    i, j, k = (int(n) for n in first)
+    if np.any(first > last):
+        return Patch(np.zeros((0, 0, 0), bool), (0, 0, 0))
+    grid, result = slicer.vtkOrientedImageData(), slicer.vtkOrientedImageData()
+    grid.SetExtent(*(int(n) for pair in zip(first, last, strict=True) for n in pair))
+    source = labelmap_of(np.ascontiguousarray(voxels, np.uint8), to_grid)
+    slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage(
+        source, grid, result
+    )
+    return Patch(array_of(result) > 0, (k, j, i))
+
+
+def _corners(shape: tuple[int, ...], border: float) -> np.ndarray:
+    """Indices [4, 8], (i, j, k, 1), of the corner voxels of a box of shape (k, j, i)."""
+    ends = [(-border, n - 1 + border) for n in shape[::-1]]
+    return np.stack([*np.meshgrid(*ends), np.ones((2, 2, 2))]).reshape(4, 8)
