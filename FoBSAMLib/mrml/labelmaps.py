@@ -42,9 +42,8 @@ def labelmap_of(
 
     ``start`` is the index (k, j, i) of the array's first voxel on the grid ``ijk_to_node``.
     """
-    (k, j, i), (depth, height, width) = start, array.shape
     image = slicer.vtkOrientedImageData()
-    image.SetExtent(i, i + width - 1, j, j + height - 1, k, k + depth - 1)
+    _set_box(image, start, array.shape)
     image.GetPointData().SetScalars(numpy_support.numpy_to_vtk(array.reshape(-1)))
     image.SetGeometryFromImageToWorldMatrix(to_vtk(ijk_to_node))
     return image
@@ -78,10 +77,10 @@ def shift_onto(
     ijk_to_node: np.ndarray,
     start: tuple[int, int, int] = (0, 0, 0),
 ) -> tuple[int, int, int] | None:
-    """What to add to the index (k, j, i) of a voxel of ``ijk_to_node`` to have its index on ``grid``.
+    """What to add to a voxel's index (k, j, i) to have its index on another grid.
 
-    None where the voxels of the box of ``shape`` at ``start`` are not voxels of the grid, within
-    0.1 voxel.
+    None where voxels of the box of ``shape`` at ``start`` are not voxels of ``grid``, within 0.1
+    voxel.
     """
     box = ijk_to_node.copy()
     box[:3, 3] += box[:3, :3] @ np.array(start[::-1])
@@ -101,16 +100,19 @@ def on_grid(
     start: tuple[int, int, int],
     shape: tuple[int, int, int],
 ) -> np.ndarray:
-    """The voxels of a label in a box of a grid, bool [K, J, I]: exact where they are the grid's own,
-    else those nearest."""
+    """The voxels of a label in a box of a grid, bool [K, J, I].
+
+    They are exact where the labelmap's voxels are voxels of the grid, else the nearest.
+    """
     result = np.zeros(shape, bool)
     labels = array_of(image)
     if not labels.size or not result.size:
         return result
     shift = shift_onto(grid, labels.shape, geometry_of(image), start_of(image))
     if shift is None:
-        reference = labelmap_of(np.zeros((1, 1, 1), np.uint8), grid)
+        reference = slicer.vtkOrientedImageData()
         _set_box(reference, start, shape)
+        reference.SetGeometryFromImageToWorldMatrix(to_vtk(grid))
         resampled = slicer.vtkOrientedImageData()
         slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage(
             image, reference, resampled

@@ -76,10 +76,7 @@ class Preview:
         # Not np.zeros: numpy asks for huge pages, and the first slice across them would take long.
         mask = np.frombuffer(mmap.mmap(-1, math.prod(shape)), np.uint8).reshape(shape)
         image = labelmap_of(mask, self._ijk_to_node)
-        segmentation = self.node.GetSegmentation()
-        segmentation.AddEmptySegment(segment_id, structure.name, structure.color)
-        segment = segmentation.GetSegment(segment_id)
-        describe(segment, structure)
+        segment = add_segment(self.node, segment_id, structure)
         # Added to a segment that is already there, the labelmap is observed by its segmentation.
         segment.AddRepresentation(BINARY_LABELMAP, image)
         segment.SetLabelValue(1)
@@ -190,12 +187,16 @@ class Preview:
         self.node.EndModify(modifying)
 
 
-def describe(segment: slicer.vtkSegment, structure: Structure) -> None:
-    """Give a segment a structure's name, colour, terminology and the user's own tags."""
-    segment.SetName(structure.name)
-    segment.SetColor(*structure.color)
+def add_segment(
+    node: slicer.vtkMRMLSegmentationNode, segment_id: str, structure: Structure
+) -> slicer.vtkSegment:
+    """A new, empty segment with a structure's name, colour, terminology and the user's own tags."""
+    segmentation = node.GetSegmentation()
+    segmentation.AddEmptySegment(segment_id, structure.name, structure.color)
+    segment = segmentation.GetSegment(segment_id)
     if structure.terminology:
         segment.SetTag(segment.GetTerminologyEntryTagName(), structure.terminology)
     for name, value in structure.tags:
         if not name.startswith(_OWN_TAGS):
             segment.SetTag(name, value)
+    return segment
