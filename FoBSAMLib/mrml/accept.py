@@ -270,16 +270,14 @@ def new_segmentation(
     volume_node: slicer.vtkMRMLVolumeNode,
     structures: Iterable[DrawnStructure],
     results: Masks,
-    axis: Axis,
-    ijk_to_world: np.ndarray,
-    shape: tuple[int, int, int],
+    grid: tags.SliceGrid,
     name: str = "",
 ) -> slicer.vtkMRMLSegmentationNode:
     """A segmentation of what was found on a volume that has none.
 
     ``structures`` give it segments with their IDs, names, colours and terminology, those not
-    found too; ``results`` are slices along ``axis`` of the working grid. The segmentation is on
-    the volume's own grid, under its transform and in its study.
+    found too; ``results`` are slices of ``grid``, whose matrix goes to world here. The
+    segmentation is on the volume's own grid, under its transform and in its study.
     """
     scene = volume_node.GetScene()
     name = scene.GenerateUniqueName(name or f"{volume_node.GetName()} (FoBSAM)")
@@ -288,18 +286,18 @@ def new_segmentation(
     node.CreateDefaultDisplayNodes()
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
     target = placement.target_of(node, volume_node)
-    grid = tags.SliceGrid.of(node, ijk_to_world, shape, axis)
+    of_node = tags.SliceGrid.of(node, grid.ijk_to_node, grid.shape, grid.axis)
     for structure in structures:
         segment_id, found = structure.segment_id, results.get(structure.segment_id, {})
         add_segment(node, segment_id, structure.structure)
-        patch = stack(found, axis)
+        patch = stack(found, grid.axis)
         if patch is not None:
-            placed = target.take(patch, grid.ijk_to_node)
+            placed = target.take(patch, of_node.ijk_to_node)
             voxels = np.ascontiguousarray(placed.voxels, np.uint8)
             node.GetSegmentation().GetSegment(segment_id).AddRepresentation(
                 BINARY_LABELMAP, labelmap_of(voxels, target.ijk_to_node, placed.start)
             )
-            _tag(node, segment_id, grid, ijk_to_world, found)
+            _tag(node, segment_id, of_node, grid.ijk_to_node, found)
     placement.file_under(node, volume_node)
     return node
 

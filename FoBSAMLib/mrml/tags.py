@@ -98,6 +98,15 @@ def mark_found(segment: slicer.vtkSegment, grid: SliceGrid, checksums: Mapping[i
     _write(segment, FOUND, grid, dict(sorted(slices.items(), key=lambda item: int(item[0]))))
 
 
+def forget_found(segment: slicer.vtkSegment, grid: SliceGrid, indices: Iterable[int]) -> None:
+    """Make accepted slices count as annotated."""
+    slices = dict(_slices_on(grid, _read(segment, FOUND), {}))
+    dropped = {str(n) for n in indices}
+    if dropped & set(slices):
+        kept = {n: value for n, value in slices.items() if n not in dropped}
+        _write(segment, FOUND, grid, kept)
+
+
 def absent(segment: slicer.vtkSegment, grid: SliceGrid) -> tuple[int, ...]:
     """Slices of which the user said that they do not hold the structure."""
     return tuple(_slices_on(grid, _read(segment, ABSENT), ()))

@@ -455,7 +455,8 @@ def test_results_of_another_volume_get_a_segmentation_of_their_own(scene):
         drawn_structure("s2", name="Spleen"),
     ]
     masks = {"s1": slices_of(FOUND_LIVER)}
-    node = new_segmentation(volume, structures, masks, "k", shift @ TILTED, SHAPE)
+    of_world = tags.SliceGrid("k", shift @ TILTED, SHAPE)
+    node = new_segmentation(volume, structures, masks, of_world)
     assert node.GetName() == "Other patient (FoBSAM)"
     assert node.GetParentTransformNode() is transform
     assert (voxels(node, "s1", SHAPE) == FOUND_LIVER).all()
