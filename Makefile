@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCK := requirements/lock.txt
 
-.PHONY: demo test lint format env lock clean
+.PHONY: demo test lint format screenshots env lock clean
 .DELETE_ON_ERROR:
 
 demo: env
@@ -25,6 +25,10 @@ lint: env
 format: env
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+# The panel and the views, in a model of Slicer's window; no display is needed.
+screenshots: env
+	PYTHONPATH=Testing $(BIN)/python -m standin.screenshots Resources/Screenshots
 
 env: $(VENV)/.installed
 

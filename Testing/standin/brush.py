@@ -38,7 +38,7 @@ def _stroke(editor, effect, mode, segment_id, view, centre_ras, radius_mm) -> No
     if labelmap is None:
         raise RuntimeError("the segment editor lacks a segmentation or a source volume")
     world_from_ijk = _world_from_ijk(labelmap, editor.segmentationNode())
-    normal, thickness = _plane(editor, view, world_from_ijk)
+    normal, thickness = _plane(view, world_from_ijk)
     if effect.integerParameter("BrushSphere"):
         normal = None
     centre = np.linalg.inv(world_from_ijk) @ np.append(centre_ras, 1.0)
@@ -57,7 +57,7 @@ def _world_from_ijk(labelmap, segmentation_node) -> np.ndarray:
     return slicer.util.arrayFromVTKMatrix(matrix)
 
 
-def _plane(editor, view, world_from_ijk: np.ndarray) -> tuple[np.ndarray, float]:
+def _plane(view, world_from_ijk: np.ndarray) -> tuple[np.ndarray, float]:
     """Unit normal of the view in the world, and the thickness of its slices in mm."""
     columns = world_from_ijk[:3, :3]
     spacing = np.linalg.norm(columns, axis=0)
@@ -68,7 +68,14 @@ def _plane(editor, view, world_from_ijk: np.ndarray) -> tuple[np.ndarray, float]
         normal = np.cross(others[:, 0], others[:, 1])
         return normal / np.linalg.norm(normal), float(spacing[axis])
     normal = slicer.util.arrayFromVTKMatrix(view.GetSliceToRAS())[:3, 2]
-    return normal / np.linalg.norm(normal), editor._logic.GetSliceSpacing(view)
+    return normal / np.linalg.norm(normal), slice_thickness(view)
+
+
+def slice_thickness(slice_node) -> float:
+    """The thickness of a view's slices in mm, as its logic has it; 1 without a logic."""
+    logics = slicer.app.applicationLogic()
+    logic = logics.GetSliceLogic(slice_node) if logics.GetSliceLogics() else None
+    return slicer.vtkSlicerSegmentEditorLogic.GetSliceSpacing(slice_node, logic)
 
 
 def _brush(columns: np.ndarray, normal, thickness: float, radius: float) -> np.ndarray:

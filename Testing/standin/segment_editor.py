@@ -8,10 +8,13 @@ widget draws nothing: combo boxes, segment table and effect buttons are missing.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import slicer
 import vtk
 from PySide6 import QtCore, QtWidgets
 
+from standin.pythonqt import proxy_class, wrap
 from standin.strict import Strict
 
 #: The effects that come with Slicer, in its order.
@@ -153,9 +156,16 @@ class qSlicerSegmentEditorAbstractEffect(Strict):
         return bool(self.parameterSetNode().GetAttribute(name))
 
 
-class qMRMLSegmentEditorWidget(Strict, QtWidgets.QWidget):
-    """The widget that modules embed: what is edited, by which effect, and undo."""
+class qMRMLSegmentEditorWidget(QtWidgets.QWidget):
+    """The widget that modules embed: what is edited, by which effect, and undo.
 
+    Scripts see it through ``standin.pythonqt``.
+    """
+
+    SIGNATURES: ClassVar = {
+        "sourceVolumeNodeChanged(vtkMRMLVolumeNode*)": "sourceVolumeNodeChanged(PyObject)",
+        "segmentationNodeChanged(vtkMRMLSegmentationNode*)": "segmentationNodeChanged(PyObject)",
+    }
     currentSegmentIDChanged = QtCore.Signal(str)
     sourceVolumeNodeChanged = QtCore.Signal(object)
     segmentationNodeChanged = QtCore.Signal(object)
@@ -184,8 +194,7 @@ class qMRMLSegmentEditorWidget(Strict, QtWidgets.QWidget):
         if scene is self._scene:
             return
         self._scene = scene
-        app = getattr(slicer, "app", None)
-        self._logic.SetMRMLApplicationLogic(app.applicationLogic() if app else None)
+        self._logic.SetMRMLApplicationLogic(slicer.app.applicationLogic())
         self._logic.SetMRMLScene(scene)
         if scene is None:
             self._observe("scene", None)
@@ -287,9 +296,9 @@ class qMRMLSegmentEditorWidget(Strict, QtWidgets.QWidget):
     def setMaximumNumberOfUndoStates(self, number: int) -> None:
         self._logic.SetMaximumNumberOfUndoStates(number)
 
-    undoEnabled = property(lambda self: self._undo, setUndoEnabled)
-    maximumNumberOfUndoStates = property(
-        lambda self: self._logic.GetMaximumNumberOfUndoStates(), setMaximumNumberOfUndoStates
+    undoEnabled = QtCore.Property(bool, lambda self: self._undo, setUndoEnabled)
+    maximumNumberOfUndoStates = QtCore.Property(
+        int, lambda self: self._logic.GetMaximumNumberOfUndoStates(), setMaximumNumberOfUndoStates
     )
 
     # Views
@@ -297,11 +306,13 @@ class qMRMLSegmentEditorWidget(Strict, QtWidgets.QWidget):
     def setAutoShowSourceVolumeNode(self, show: bool) -> None:
         self._auto_show = bool(show)
 
-    autoShowSourceVolumeNode = property(lambda self: self._auto_show, setAutoShowSourceVolumeNode)
+    autoShowSourceVolumeNode = QtCore.Property(
+        bool, lambda self: self._auto_show, setAutoShowSourceVolumeNode
+    )
 
     def showSourceVolumeInSliceViewers(self, forceShowInBackground=False, fitSlice=False) -> None:
         source = self.sourceVolumeNode()
-        manager = slicer.app.layoutManager() if hasattr(slicer, "app") else None
+        manager = slicer.app.layoutManager() if hasattr(slicer.app, "layoutManager") else None
         if not source or not manager:
             return
         for name in manager.sliceViewNames():
@@ -400,13 +411,15 @@ class SegmentEditorModuleWidget(Strict):
     """``slicer.modules.segmenteditor.widgetRepresentation()``, and its ``self()`` at once."""
 
     def __init__(self) -> None:
-        self._editor = qMRMLSegmentEditorWidget()
+        self._editor = wrap(qMRMLSegmentEditorWidget())
         self._editor.setMaximumNumberOfUndoStates(10)
         self._node = None
         # The node first, so that what is chosen as the scene is set is kept in it.
         self.selectParameterNode()
         self._editor.setMRMLScene(slicer.mrmlScene)
-        slicer.mrmlScene.AddObserver(slicer.mrmlScene.StartCloseEvent, self._on_start_close)
+        scene = slicer.mrmlScene
+        scene.AddObserver(scene.StartCloseEvent, self._on_start_close)
+        scene.AddObserver(scene.EndCloseEvent, lambda *_: self.selectParameterNode())
 
     editor = property(lambda self: self._editor)
     parameterSetNode = property(lambda self: self._node)
@@ -467,3 +480,10 @@ class SegmentEditorModule(Strict):
         if self._widget is None:
             self._widget = SegmentEditorModuleWidget()
         return self._widget
+
+
+def install() -> None:
+    """Put the module and the classes where scripts look for them; the scene is there already."""
+    slicer.modules.segmenteditor = SegmentEditorModule()
+    slicer.qSlicerSegmentEditorAbstractEffect = qSlicerSegmentEditorAbstractEffect
+    slicer.qMRMLSegmentEditorWidget = proxy_class(qMRMLSegmentEditorWidget)

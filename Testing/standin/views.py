@@ -91,6 +91,10 @@ class RenderView(Strict):
     def displayableManagerByClassName(self, name: str):
         return self._managers.GetDisplayableManagerByClassName(name)
 
+    def _show(self, node) -> None:
+        if node is not self._managers.GetMRMLDisplayableNode():
+            self._managers.SetMRMLDisplayableNode(node)
+
     def scheduleRender(self) -> None:
         """Pictures are drawn when asked for."""
 
@@ -202,7 +206,7 @@ class SliceWidget(Strict):
         self._logic.SetSliceNode(node)
         self._logic.SetSliceCompositeNode(composite)
         self._logic.ResizeSliceNode(*self._view._window.GetSize())
-        self._view._managers.SetMRMLDisplayableNode(node)
+        self._view._show(node)
 
     def sliceView(self) -> SliceView:
         return self._view
@@ -251,7 +255,15 @@ class ThreeDView(RenderView):
         self.cameraNode().RotateTo(axisId)
 
     def resetFocalPoint(self) -> None:
-        """Look at the middle of what is shown; the box and its letters do not count."""
+        """Look at the middle of what is shown."""
+        bounds = self._bounds()
+        if bounds[0] <= bounds[1]:
+            self.cameraNode().SetFocalPoint(*np.reshape(bounds, (3, 2)).mean(axis=1))
+        self.mrmlViewNode().InvokeEvent(slicer.vtkMRMLViewNode.ResetFocalPointRequestedEvent)
+        self._renderer.ResetCameraClippingRange()
+
+    def _bounds(self) -> tuple[float, ...]:
+        """What is shown lies in there; the box and its letters do not count."""
         node = self.mrmlViewNode()
         shown = node.GetBoxVisible(), node.GetAxisLabelsVisible()
         node.SetBoxVisible(False)
@@ -259,11 +271,7 @@ class ThreeDView(RenderView):
         bounds = self._renderer.ComputeVisiblePropBounds()
         node.SetBoxVisible(shown[0])
         node.SetAxisLabelsVisible(shown[1])
-        if bounds[0] <= bounds[1]:
-            camera = self.cameraNode()
-            camera.SetFocalPoint(*np.reshape(bounds, (3, 2)).mean(axis=1))
-        node.InvokeEvent(slicer.vtkMRMLViewNode.ResetFocalPointRequestedEvent)
-        self._renderer.ResetCameraClippingRange()
+        return bounds
 
     def resetCamera(self) -> None:
         self.cameraNode().Reset(True, True, True, self._renderer)
@@ -288,7 +296,7 @@ class ThreeDWidget(Strict):
         node.SetLayoutLabel(THREE_D_VIEW)
         node.SetLayoutColor(*THREE_D_COLOR)
         node.SetMappedInLayout(True)
-        self._view._managers.SetMRMLDisplayableNode(node)
+        self._view._show(node)
 
     def threeDView(self) -> ThreeDView:
         return self._view

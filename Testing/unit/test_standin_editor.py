@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -13,8 +14,8 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 import vtk  # noqa: E402
 from PySide6 import QtWidgets  # noqa: E402
 from standin import scene as standin_scene  # noqa: E402
-from standin.brush import erase, paint  # noqa: E402
-from standin.segment_editor import SegmentEditorModule  # noqa: E402
+from standin import segment_editor  # noqa: E402
+from standin.brush import erase, paint, slice_thickness  # noqa: E402
 from vtkmodules.util.numpy_support import vtk_to_numpy  # noqa: E402
 
 SHAPE = (20, 30, 40)  # K, J, I
@@ -22,11 +23,15 @@ SPACING = (1.0, 1.5, 3.0)  # I, J, K, in mm
 
 
 @pytest.fixture
-def scene():
+def scene(monkeypatch):
+    """An empty scene; an error in an observer of VTK, else only printed, fails the test."""
+    errors = []
+    monkeypatch.setattr(sys, "excepthook", lambda *error: errors.append(error))
     standin_scene.install()
     standin_scene.reset()
     QtWidgets.QApplication.instance() or QtWidgets.QApplication([])
-    return slicer.mrmlScene
+    yield slicer.mrmlScene
+    assert not errors
 
 
 @pytest.fixture
@@ -57,9 +62,9 @@ def segmentation(scene, volume):
 
 @pytest.fixture
 def editor(segmentation):
-    module = SegmentEditorModule()
-    module.widgetRepresentation().enter()
-    return module.widgetRepresentation().self().editor
+    segment_editor.install()
+    slicer.modules.segmenteditor.widgetRepresentation().enter()
+    return slicer.modules.segmenteditor.widgetRepresentation().self().editor
 
 
 def mask(segmentation, segment_id: str) -> np.ndarray:
@@ -115,7 +120,7 @@ def test_a_stroke_in_a_turned_view_lies_in_its_plane(scene, editor, segmentation
     away = world(volume, np.argwhere(mask(segmentation, "a"))[:, ::-1]) - centre
     normal = slicer.util.arrayFromVTKMatrix(turned.GetMatrix())[:3, 2]
     along = away @ normal
-    thickness = editor._logic.GetSliceSpacing(node)
+    thickness = slice_thickness(node)
     assert np.abs(along).max() < thickness / 2
     across = np.linalg.norm(away - np.outer(along, normal), axis=1)
     assert 6.5 < across.max() <= 8
@@ -207,7 +212,7 @@ def test_another_segmentation_brings_its_volume_and_first_segment(scene, editor,
     assert editor.sourceVolumeNode() is volume
     editor.setActiveEffectByName("Paint")
     changed = []
-    editor.segmentationNodeChanged.connect(changed.append)
+    editor.connect("segmentationNodeChanged(vtkMRMLSegmentationNode*)", changed.append)
     editor.setSegmentationNode(other)
     assert changed == [other]
     assert editor.currentSegmentID() == "c"
@@ -215,8 +220,27 @@ def test_another_segmentation_brings_its_volume_and_first_segment(scene, editor,
     assert editor.activeEffect() is None
 
 
+def test_a_widget_of_a_modules_own(scene, segmentation, volume):
+    segment_editor.install()
+    widget = slicer.qMRMLSegmentEditorWidget()
+    widget.setMRMLScene(scene)
+    assert widget.segmentationNode() is None
+    widget.setMRMLSegmentEditorNode(scene.AddNewNodeByClass("vtkMRMLSegmentEditorNode"))
+    widget.setSegmentationNode(segmentation)
+    assert widget.sourceVolumeNode() is volume
+    widget.maximumNumberOfUndoStates = 3
+    assert widget.maximumNumberOfUndoStates == 3
+    paint(widget, "a", "axial", world(volume, CENTRE), radius_mm=3)
+    assert mask(segmentation, "a").any()
+    widget.undo()
+    assert not mask(segmentation, "a").any()
+    mode = slicer.qSlicerSegmentEditorAbstractEffect.ModificationModeAdd
+    assert mode == widget.effectByName("Paint").ModificationModeAdd
+
+
 def test_a_closed_scene_leaves_an_empty_editor(scene, volume, segmentation):
-    module = SegmentEditorModule()
+    segment_editor.install()
+    module = slicer.modules.segmenteditor
     editor = module.widgetRepresentation().self().editor
     assert editor.segmentationNode() is segmentation
     scene.Clear(False)
