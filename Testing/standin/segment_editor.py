@@ -14,8 +14,11 @@ import slicer
 import vtk
 from PySide6 import QtCore, QtWidgets
 
+from standin.node_combo_box import qMRMLWidget
+from standin.observers import Observers
 from standin.pythonqt import proxy_class, wrap
 from standin.strict import Strict
+from standin.uiloader import WIDGETS
 
 #: The effects that come with Slicer, in its order.
 EFFECTS = (
@@ -156,7 +159,7 @@ class qSlicerSegmentEditorAbstractEffect(Strict):
         return bool(self.parameterSetNode().GetAttribute(name))
 
 
-class qMRMLSegmentEditorWidget(QtWidgets.QWidget):
+class qMRMLSegmentEditorWidget(qMRMLWidget):
     """The widget that modules embed: what is edited, by which effect, and undo.
 
     Scripts see it through ``standin.pythonqt``.
@@ -173,7 +176,6 @@ class qMRMLSegmentEditorWidget(QtWidgets.QWidget):
     def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:
         super().__init__(parent)
         self._logic = slicer.vtkSlicerSegmentEditorLogic()
-        self._scene = None
         self._segmentation = None
         self._source = None
         self._active = None
@@ -181,27 +183,22 @@ class qMRMLSegmentEditorWidget(QtWidgets.QWidget):
         self._auto_show = True
         self._undo = True
         self._views_observed = False
-        self._observers: dict[str, tuple[vtk.vtkObject, list[int]]] = {}
+        self._observers = {x: Observers(self) for x in ("scene", "editor", "segmentation")}
         self._effects = [qSlicerSegmentEditorAbstractEffect(name, self) for name in EFFECTS]
 
     # Nodes
-
-    def mrmlScene(self):
-        return self._scene
 
     def setMRMLScene(self, scene) -> None:
         """The first segmentation of the scene is selected where none is yet, as Slicer does."""
         if scene is self._scene:
             return
-        self._scene = scene
+        super().setMRMLScene(scene)
         self._logic.SetMRMLApplicationLogic(slicer.app.applicationLogic())
         self._logic.SetMRMLScene(scene)
-        if scene is None:
-            self._observe("scene", None)
-            return
-        ends = (scene.EndCloseEvent, scene.EndBatchProcessEvent)
-        self._observe("scene", scene, *ends, call=lambda *_: self._after_batch())
-        self._after_batch()
+        ends = (slicer.vtkMRMLScene.EndCloseEvent, slicer.vtkMRMLScene.EndBatchProcessEvent)
+        self._observe("scene", scene, ends, lambda me, _: me._after_batch())
+        if scene:
+            self._after_batch()
 
     def _after_batch(self) -> None:
         node = self.mrmlSegmentEditorNode()
@@ -216,8 +213,8 @@ class qMRMLSegmentEditorWidget(QtWidgets.QWidget):
         if node is self.mrmlSegmentEditorNode():
             return
         self._logic.SetSegmentEditorNode(node)
-        modified = vtk.vtkCommand.ModifiedEvent
-        self._observe("editor", node, modified, call=lambda *_: self.updateWidgetFromMRML())
+        modified = (vtk.vtkCommand.ModifiedEvent,)
+        self._observe("editor", node, modified, lambda me, _: me.updateWidgetFromMRML())
         self.updateWidgetFromMRML()
 
     def segmentationNode(self):
@@ -359,8 +356,8 @@ class qMRMLSegmentEditorWidget(QtWidgets.QWidget):
         if node is self._segmentation:
             return
         self._segmentation = node
-        modified = vtk.vtkCommand.ModifiedEvent
-        self._observe("segmentation", node, modified, call=lambda *_: self.updateWidgetFromMRML())
+        modified = (vtk.vtkCommand.ModifiedEvent,)
+        self._observe("segmentation", node, modified, lambda me, _: me.updateWidgetFromMRML())
         if node:
             role = node.GetReferenceImageGeometryReferenceRole()
             self.setSourceVolumeNode(node.GetNodeReference(role))
@@ -398,13 +395,10 @@ class qMRMLSegmentEditorWidget(QtWidgets.QWidget):
         else:
             self.removeViewObservations()
 
-    def _observe(self, what: str, node, *events, call=None) -> None:
+    def _observe(self, what: str, node, events: tuple[int, ...], method) -> None:
         """Replaces the observers of what was observed before under that name."""
-        before, tags = self._observers.pop(what, (None, []))
-        for tag in tags:
-            before.RemoveObserver(tag)
-        if node:
-            self._observers[what] = (node, [node.AddObserver(event, call) for event in events])
+        self._observers[what].clear()
+        self._observers[what].add(node, events, method)
 
 
 class SegmentEditorModuleWidget(Strict):
@@ -486,4 +480,5 @@ def install() -> None:
     """Put the module and the classes where scripts look for them; the scene is there already."""
     slicer.modules.segmenteditor = SegmentEditorModule()
     slicer.qSlicerSegmentEditorAbstractEffect = qSlicerSegmentEditorAbstractEffect
+    WIDGETS["qMRMLSegmentEditorWidget"] = qMRMLSegmentEditorWidget
     slicer.qMRMLSegmentEditorWidget = proxy_class(qMRMLSegmentEditorWidget)

@@ -13,6 +13,7 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 import vtk  # noqa: E402
 from PySide6 import QtWidgets  # noqa: E402
+from standin import errors as standin_errors  # noqa: E402
 from standin import scene as standin_scene  # noqa: E402
 from standin import segment_editor  # noqa: E402
 from standin.brush import erase, paint, slice_thickness  # noqa: E402
@@ -32,6 +33,7 @@ def scene(monkeypatch):
     QtWidgets.QApplication.instance() or QtWidgets.QApplication([])
     yield slicer.mrmlScene
     assert not errors
+    standin_errors.raise_caught()
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 import vtk  # noqa: E402
 from PySide6 import QtWidgets  # noqa: E402
+from standin import errors as standin_errors  # noqa: E402
 from standin import scene as standin_scene  # noqa: E402
 from standin import screenshots, views  # noqa: E402
 from standin.brush import paint  # noqa: E402
@@ -44,6 +45,7 @@ def scene(manager, monkeypatch):
         views.resize(manager, name, SIZE)
     yield slicer.mrmlScene
     assert not errors
+    standin_errors.raise_caught()
 
 
 @pytest.fixture
