@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import qt
@@ -80,3 +81,9 @@ class Engine:
         """End everything now: the application exits."""
         self.close()
         self._transport.kill()
+
+
+@cache
+def shared_engine() -> Engine:
+    """The one of Slicer's process: the panel and scripts use the same worker."""
+    return Engine()
