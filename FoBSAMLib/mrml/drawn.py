@@ -14,10 +14,11 @@ from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.image.segmentation import Structure
 from FoBSAMLib.image.volume import ARRAY_AXIS, Axis, Volume
 from FoBSAMLib.mrml import tags
-from FoBSAMLib.mrml.masks import Patch, SegmentMask, place, read_segments
-from FoBSAMLib.mrml.naming import orientation
-from FoBSAMLib.mrml.volumes import read_volume
-from FoBSAMLib.mrml.working import WorkingGrid, working_grid
+from FoBSAMLib.mrml.labelmaps import to_numpy
+from FoBSAMLib.mrml.masks import SegmentMask, read_segments
+from FoBSAMLib.mrml.naming import orientation, slice_normal
+from FoBSAMLib.mrml.volumes import node_to_world, read_volume
+from FoBSAMLib.mrml.working import WorkingGrid, oblique_grid, working_grid
 from FoBSAMLib.session.support import Support
 
 
@@ -90,17 +91,16 @@ def read_drawn(
     masks = read_segments(segmentation_node, segments)
     if not masks:
         raise _nothing_drawn(segmentation_node)
-    structures = _structures({segment_id: segments[segment_id] for segment_id in masks})
+    segments = {segment_id: segments[segment_id] for segment_id in masks}
+    structures = _structures(segments)
     if axis == "auto":
-        named = {structures[segment_id].name: mask for segment_id, mask in masks.items()}
-        grid = working_grid(volume, named)
+        names = {segment_id: structure.name for segment_id, structure in structures.items()}
+        known = _known_grids(volume, segmentation_node, segments)
+        normals = [to_numpy(node.GetSliceToRAS())[:3, 2] for node in slice_nodes]
+        grid = working_grid(volume, masks, names, known, normals)
     else:
         grid = WorkingGrid(axis, volume.ijk_to_ras, volume.shape)
-    slices = tags.SliceGrid.of(segmentation_node, grid.ijk_to_world, grid.shape, grid.axis)
-    drawn = [
-        _drawn(segments[segment_id], structures[segment_id], _on(mask, grid), slices)
-        for segment_id, mask in masks.items()
-    ]
+    drawn = _on_slices(segmentation_node, segments, structures, masks, grid)
     if not any(one.masks or one.found for one in drawn):
         raise FoBSAMError(
             "bad_geometry",
@@ -173,21 +173,47 @@ def _structures(segments: dict[str, slicer.vtkSegment]) -> dict[str, Structure]:
     return structures
 
 
-def _on(mask: SegmentMask, grid: WorkingGrid) -> Patch:
-    return place(mask, grid.ijk_to_world, grid.shape, grid.axis)
+def _known_grids(
+    volume: Volume,
+    node: slicer.vtkMRMLSegmentationNode,
+    segments: dict[str, slicer.vtkSegment],
+) -> dict[str, WorkingGrid]:
+    """The grids from which segments, by ID, have accepted slices, as far as they fit the volume."""
+    known: dict[str, WorkingGrid] = {}
+    for segment_id, segment in segments.items():
+        tagged = tags.found_grid(segment)
+        if tagged is None:
+            continue
+        matrix = node_to_world(node) @ tagged.ijk_to_node
+        found = WorkingGrid(tagged.axis, matrix, tagged.shape)
+        own = WorkingGrid(tagged.axis, volume.ijk_to_ras, volume.shape)
+        if not own.same(found):
+            own = oblique_grid(volume, matrix[:3, 3], slice_normal(matrix, "k"))
+        if own.same(found):
+            known[segment_id] = own
+    return known
 
 
-def _drawn(
-    segment: slicer.vtkSegment, structure: Structure, patch: Patch, grid: tags.SliceGrid
-) -> DrawnStructure:
-    """A structure's slices on the working grid, those found in an earlier run told apart."""
-    slices = {index: (mask, origin) for index, mask, origin in patch.slices(grid.axis)}
-    checksums = {index: tags.checksum(*slices[index]) for index in slices}
-    found = tags.found(segment, grid, checksums)
+def _on_slices(
+    node: slicer.vtkMRMLSegmentationNode,
+    segments: dict[str, slicer.vtkSegment],
+    structures: dict[str, Structure],
+    masks: dict[str, SegmentMask],
+    grid: WorkingGrid,
+) -> list[DrawnStructure]:
+    """The structures' slices on the working grid, those found in an earlier run told apart."""
+    tagged = tags.SliceGrid.of(node, grid.ijk_to_world, grid.shape, grid.axis)
     shape = [n for axis, n in zip("kji", grid.shape, strict=True) if axis != grid.axis]
-    masks = {index: _whole(*slices[index], shape) for index in slices if index not in found}
-    absent = tuple(index for index in tags.absent(segment, grid) if index not in masks)
-    return DrawnStructure(structure.id, structure, masks, absent, found)
+    result = []
+    for segment_id, structure in structures.items():
+        slices = grid.slices(segment_id, masks[segment_id])
+        checksums = {index: tags.checksum(*slices[index]) for index in slices}
+        found = tags.found(segments[segment_id], tagged, checksums)
+        drawn = {index: _whole(*slices[index], shape) for index in slices if index not in found}
+        absent = tags.absent(segments[segment_id], tagged)
+        absent = tuple(index for index in absent if index not in drawn)
+        result.append(DrawnStructure(segment_id, structure, drawn, absent, found))
+    return result
 
 
 def _whole(mask: np.ndarray, origin: tuple[int, int], shape: Sequence[int]) -> np.ndarray:

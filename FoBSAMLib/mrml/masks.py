@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import slicer
 
-from FoBSAMLib.image.volume import ARRAY_AXIS, GRID_TOLERANCE, Axis
+from FoBSAMLib.image.volume import ARRAY_AXIS, Axis
 from FoBSAMLib.mrml.labelmaps import (
     BINARY_LABELMAP,
     array_of,
     geometry_of,
     labelmap_of,
+    shift_onto,
     start_of,
 )
 from FoBSAMLib.mrml.volumes import node_to_world
@@ -101,20 +102,18 @@ def place(
     On the same grid voxels are taken as they are, on another the nearest. A slice drawn between
     two slices of the other grid belongs to the nearer one, for slices along ``axis``.
     """
-    to_grid = np.linalg.inv(ijk_to_world) @ mask.ijk_to_world
-    to_grid[:3, 3] += to_grid[:3, :3] @ mask.patch.start[::-1]
-    start = np.rint(to_grid[:3, 3])[::-1].astype(int)
-    apart = to_grid - np.eye(4)
-    apart[:3, 3] -= start[::-1]
-    if not np.abs(apart @ _corners(mask.patch.voxels.shape, 0)).max() < GRID_TOLERANCE:
-        voxels, to_grid = _join_slices(mask.patch.voxels, to_grid, "ijk".index(axis))
+    patch = mask.patch
+    shift = shift_onto(ijk_to_world, patch.voxels.shape, mask.ijk_to_world, patch.start)
+    if shift is None:
+        to_grid = np.linalg.inv(ijk_to_world) @ mask.ijk_to_world
+        to_grid[:3, 3] += to_grid[:3, :3] @ patch.start[::-1]
+        voxels, to_grid = _join_slices(patch.voxels, to_grid, "ijk".index(axis))
         return _resampled(voxels, to_grid, shape).cropped()
+    start = np.add(patch.start, shift)
     first = np.maximum(start, 0)
-    last = np.maximum(np.minimum(start + mask.patch.voxels.shape, shape), first)
-    k, j, i = (slice(a, b) for a, b in zip(first - start, last - start, strict=True))
-    return Patch(
-        mask.patch.voxels[k, j, i], (int(first[0]), int(first[1]), int(first[2]))
-    ).cropped()
+    last = np.maximum(np.minimum(start + patch.voxels.shape, shape), first)
+    box = tuple(slice(a, b) for a, b in zip(first - start, last - start, strict=True))
+    return Patch(patch.voxels[box], (int(first[0]), int(first[1]), int(first[2]))).cropped()
 
 
 def parallel(to_grid: np.ndarray, shape: tuple[int, ...], axis: int) -> int | None:

@@ -42,6 +42,17 @@ def gradient(shape: tuple[int, ...] = SHAPE, dtype=np.int16) -> np.ndarray:
     return (np.arange(np.prod(shape)) % 997).astype(dtype).reshape(shape)
 
 
+def vector_volume(scene: Scene, voxels: np.ndarray):
+    """A volume of several values at a voxel, [K, J, I, C]."""
+    node = scene.mrml.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "Photograph")
+    image = vtk.vtkImageData()
+    image.SetDimensions(*voxels.shape[2::-1])
+    values = vtk.util.numpy_support.numpy_to_vtk(voxels.reshape(-1, voxels.shape[3]), deep=True)
+    image.GetPointData().SetScalars(values)
+    node.SetAndObserveImageData(image)
+    return node
+
+
 def blob(shape: tuple[int, int, int], axis: int, *indices: int) -> np.ndarray:
     """A lopsided shape, so that a flip shows, on slices along an array axis."""
     h, w = (n for other, n in enumerate(shape) if other != axis)
@@ -79,7 +90,7 @@ def bend(scene: Scene, *nodes):
     transform = scene.mrml.AddNewNodeByClass("vtkMRMLTransformNode", "Warp")
     warp = vtk.vtkThinPlateSplineTransform()
     source, target = vtk.vtkPoints(), vtk.vtkPoints()
-    for n, corner in enumerate(np.eye(3).tolist() + [[0, 0, 0], [1, 1, 1]]):
+    for n, corner in enumerate([*np.eye(3).tolist(), [0, 0, 0], [1, 1, 1]]):
         source.InsertNextPoint(corner)
         target.InsertNextPoint([c + 0.1 * n for c in corner])
     warp.SetSourceLandmarks(source)
