@@ -84,7 +84,7 @@ class Preview:
 
     def _set_up_display(self) -> None:
         self.node.CreateDefaultDisplayNodes()
-        display = self.node.GetDisplayNode()
+        self._display = display = self.node.GetDisplayNode()
         display.SetSaveWithScene(False)
         display.SetUndoEnabled(False)
         display.SetOpacity2DFill(FILL_OPACITY)
@@ -132,22 +132,20 @@ class Preview:
         if visible:
             self.flush()
             self._make_surfaces()
-        self.node.GetDisplayNode().SetVisibility3D(visible)
+        self._display.SetVisibility3D(visible)
 
     def remove(self) -> None:
         """Take the preview out of the scene, with all that belongs to it; twice does nothing."""
         scene = self.node.GetScene()
-        if scene is None:
-            return
-        hierarchy = scene.GetFirstNodeByClass("vtkMRMLSubjectHierarchyNode")
-        item = hierarchy.GetItemByDataNode(self.node) if hierarchy else 0
-        storage, display = self.node.GetStorageNode(), self.node.GetDisplayNode()
-        if item:
-            hierarchy.RemoveItem(item, False, True)
-        scene.RemoveNode(self.node)
-        for node in (storage, display):
-            if node is not None and node.GetScene() is scene:
-                scene.RemoveNode(node)
+        if scene is not None:
+            hierarchy = scene.GetFirstNodeByClass("vtkMRMLSubjectHierarchyNode")
+            item = hierarchy.GetItemByDataNode(self.node) if hierarchy else 0
+            if item:
+                hierarchy.RemoveItem(item, False, True)
+        # Nodes that are deleted one by one, also by the user, leave these behind.
+        for node in (self.node.GetStorageNode(), self.node, self._display):
+            if node is not None and node.GetScene() is not None:
+                node.GetScene().RemoveNode(node)
         self._masks.clear()
         self._images.clear()
 

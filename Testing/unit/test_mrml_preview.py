@@ -154,6 +154,16 @@ def test_removed_it_leaves_nothing_behind(scene, volume):
     preview.remove()
 
 
+def test_a_preview_that_the_user_deleted_leaves_nothing_behind(scene, volume):
+    before = scene.mrml.GetNumberOfNodes()
+    preview = make(volume, "liver")
+    scene.mrml.RemoveNode(preview.node)
+    preview.put("liver", "k", 2, np.ones((6, 7), bool))
+    preview.flush()
+    preview.remove()
+    assert scene.mrml.GetNumberOfNodes() == before
+
+
 def test_a_preview_whose_scene_was_cleared_can_be_removed(scene, volume):
     preview = make(volume, "liver")
     scene.mrml.Clear(0)
