@@ -6,9 +6,27 @@ process.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+from typing import Any
 
 import pytest
+
+# Where the names a test uses come from; they need `install()` first.
+_HELPERS = {
+    "load_module": "driving",
+    "process_events": "driving",
+    "wait_until": "driving",
+    "wait": "driving",
+    "click": "driving",
+    "drag": "driving",
+    "press_key": "driving",
+    "type_text": "driving",
+    "choose": "driving",
+    "close_scene": "driving",
+    "raise_caught": "errors",
+    "answer": "dialogs",
+}
 
 
 def require(*, gui: bool = True) -> None:
@@ -24,10 +42,24 @@ def install(*, gui: bool = True) -> None:
     from . import scene
 
     scene.install()
+    if gui:
+        from . import slicer_gui
+
+        slicer_gui.install()
 
 
 def reset() -> None:
     """The application as after its start, with an empty scene: for use between tests."""
     from . import scene
 
+    if scene.gui_installed():
+        from . import slicer_gui
+
+        slicer_gui.reset()
     scene.reset()
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HELPERS:
+        return getattr(importlib.import_module(f".{_HELPERS[name]}", __name__), name)
+    raise AttributeError(f"module 'standin' has no attribute '{name}'")

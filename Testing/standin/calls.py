@@ -107,6 +107,14 @@ def overloads(function: Callable) -> list[list[set]]:
     ]
 
 
+@functools.cache
+def needs_object(function: Callable) -> bool:
+    """Whether a static function is also a method of objects, like QFile.exists."""
+    signatures = get_signature(function) or []
+    signatures = signatures if isinstance(signatures, list) else [signatures]
+    return any("self" in s.parameters for s in signatures)
+
+
 def _types(annotation: Any) -> set:
     """The members of a union, or the one type."""
     if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:

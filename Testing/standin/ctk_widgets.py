@@ -16,6 +16,10 @@ from .pythonqt import proxy_class
 from .uiloader import WIDGETS
 
 
+# Qt's QWIDGETSIZE_MAX.
+_ANY_HEIGHT = 2**24 - 1
+
+
 class ctkCollapsibleButton(QtWidgets.QAbstractButton):
     """A header that shows and hides the widgets laid out in it."""
 
@@ -52,7 +56,7 @@ class ctkCollapsibleButton(QtWidgets.QAbstractButton):
     def _show_contents(self, shown: bool) -> None:
         children = [c for c in self.children() if isinstance(c, QtWidgets.QWidget)]
         if shown:
-            self.setMaximumHeight(QtWidgets.QWIDGETSIZE_MAX)
+            self.setMaximumHeight(_ANY_HEIGHT)
             for child in self._hidden_by_me:
                 child.setVisible(True)
             self._hidden_by_me = []
@@ -123,7 +127,7 @@ class ctkCollapsibleGroupBox(QtWidgets.QGroupBox):
     def _show_contents(self, shown: bool) -> None:
         children = [c for c in self.children() if isinstance(c, QtWidgets.QWidget)]
         if shown:
-            self.setMaximumHeight(QtWidgets.QWIDGETSIZE_MAX)
+            self.setMaximumHeight(_ANY_HEIGHT)
             for child in self._hidden_by_me:
                 child.setVisible(True)
             self._hidden_by_me = []

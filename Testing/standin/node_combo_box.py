@@ -62,7 +62,7 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
             "nodeAboutToBeEdited",
         )
     }
-    currentNodeChanged = Signal([object], [bool])
+    currentNodeChanged = Signal((object,), (bool,))
     currentNodeIDChanged = Signal(str)
     nodeActivated = Signal(object)
     nodeAdded = Signal(object)

@@ -7,9 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import shiboken6
+import slicer
 import vtk
 
 from . import errors
+
+_NODE_EVENTS = (slicer.vtkMRMLScene.NodeAddedEvent, slicer.vtkMRMLScene.NodeRemovedEvent)
 
 
 class Observers:
@@ -20,11 +23,15 @@ class Observers:
         self._tags: list[tuple[Any, int]] = []
 
     def add(self, subject: Any, events: tuple[int, ...], method: Callable) -> None:
-        """Call `method(widget, call_data)` at these events; the data is a node or None."""
+        """Call `method(widget, node)` at these events; the node is what a scene got or lost."""
         if subject is None:
             return
         for event in events:
-            self._tags.append((subject, subject.AddObserver(event, self._callback(method))))
+            called = self._callback(method)
+            # Other events carry other data, which VTK would take for an object's address.
+            if isinstance(subject, slicer.vtkMRMLScene) and event in _NODE_EVENTS:
+                called = vtk.calldata_type(vtk.VTK_OBJECT)(called)
+            self._tags.append((subject, subject.AddObserver(event, called)))
 
     def clear(self) -> None:
         """Stop observing."""
@@ -35,7 +42,6 @@ class Observers:
     def _callback(self, method: Callable) -> Callable:
         reference = weakref.ref(self)
 
-        @vtk.calldata_type(vtk.VTK_OBJECT)
         def called(caller: Any, event: str, data: Any = None) -> None:
             me = reference()
             widget = me._widget() if me is not None else None

@@ -20,7 +20,7 @@ import shiboken6
 from PySide6 import QtCore
 
 from . import errors, signals
-from .calls import EnumValue, call
+from .calls import EnumValue, call, needs_object
 
 # Methods added to the proxy of a PySide6 class by its name: filled by the modules that need it.
 EXTRA: dict[str, dict[str, Any]] = {}
@@ -80,9 +80,16 @@ class Method:
         self.function = getattr(owner, name)
 
     def __get__(self, instance: Any, owner: type) -> Any:
-        return self if instance is None or self.static else types.MethodType(self, instance)
+        if instance is None or (self.static and not needs_object(self.function)):
+            return self
+        return types.MethodType(self, instance)
 
     def __call__(self, *arguments: Any) -> Any:
+        dual = self.static and needs_object(self.function)
+        if dual and arguments and isinstance(arguments[0], proxy_class(self.owner)):
+            # PySide6 tells the two apart by the object alone.
+            own, *others = map(unwrap, arguments)
+            return wrap(getattr(own, self.__name__)(*others))
         if self.python:
             plain = (unwrap(a) if isinstance(a, Proxy) else a for a in arguments)
             return wrap(self.function(*plain))
@@ -115,7 +122,12 @@ class Property:
     def _reader(self, raw_class: type) -> Callable:
         """The getter of the object's own class: it may be virtual; flags cannot be read else."""
         functions = (getattr(raw_class, getter, None) for getter in self.getters)
-        return next((f for f in functions if isinstance(f, _METHOD_TYPES)), self.meta.read)
+        for function in functions:
+            if isinstance(function, types.MethodDescriptorType):
+                return function
+            if isinstance(function, types.BuiltinFunctionType):
+                return lambda raw, static=function: static()
+        return self.meta.read
 
     def __set__(self, instance: Any, value: Any) -> None:
         raw = raw_of(instance)
@@ -288,9 +300,6 @@ def _operator(name: str) -> Callable:
 
 for _name in ("add", "sub", "mul", "truediv", "neg", "and", "or", "lt", "le", "gt", "ge"):
     setattr(Proxy, f"__{_name}__", _operator(f"__{_name}__"))
-
-# What the getters of PySide6 are.
-_METHOD_TYPES = (types.MethodDescriptorType, types.BuiltinFunctionType)
 
 
 @functools.cache

@@ -149,6 +149,11 @@ def install() -> None:
     _own = {node.GetID() for node in _nodes()}
 
 
+def gui_installed() -> bool:
+    """Whether `slicer.app` is the application with Qt."""
+    return not isinstance(slicer.app, BareApp)
+
+
 def reset() -> None:
     """An empty scene as after starting the application: nothing of the test before is left."""
     scene = slicer.mrmlScene
