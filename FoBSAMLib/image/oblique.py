@@ -13,6 +13,9 @@ from FoBSAMLib.image.volume import Volume
 #: Pixels interpolated in one step of `resample_steps`: a few milliseconds.
 PIXELS_A_STEP = 1 << 16
 
+#: A grid's outermost pixels may lie so far out of the volume, in pixels.
+EDGE = 0.01
+
 
 @dataclass(frozen=True)
 class Plane:
@@ -78,9 +81,9 @@ def plane_grid(
     corners = np.array(list(product((0, i - 1), (0, j - 1), (0, k - 1)))).T
     places = volume_to_ras[:3, :3] @ corners + volume_to_ras[:3, 3:] - point[:, np.newaxis]
     indices = np.linalg.inv(axes) @ places
-    # A rounding error must not add a slice that shows nothing.
-    low = np.ceil(indices.min(axis=1) - 1e-6)
-    count = np.floor(indices.max(axis=1) + 1e-6) - low + 1
+    # A rounding error must not take a slice away that shows the volume's edge.
+    low = np.ceil(indices.min(axis=1) - EDGE)
+    count = np.floor(indices.max(axis=1) + EDGE) - low + 1
     matrix = np.eye(4)
     matrix[:3, :3] = axes
     matrix[:3, 3] = point + axes @ low

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 
 import numpy as np
@@ -185,12 +185,14 @@ def _known_grids(
         if tagged is None:
             continue
         matrix = node_to_world(node) @ tagged.ijk_to_node
-        found = WorkingGrid(tagged.axis, matrix, tagged.shape)
+        grid = WorkingGrid(tagged.axis, matrix, tagged.shape)
         own = WorkingGrid(tagged.axis, volume.ijk_to_ras, volume.shape)
-        if not own.same(found):
-            own = oblique_grid(volume, matrix[:3, 3], slice_normal(matrix, "k"))
-        if own.same(found):
+        if own.same(grid):
             known[segment_id] = own
+        elif grid.axis == "k" and grid.near(
+            oblique_grid(volume, matrix[:3, 3], slice_normal(matrix, "k"))
+        ):
+            known[segment_id] = replace(grid, oblique=True)
     return known
 
 

@@ -175,16 +175,17 @@ def _touching(
     """The planes of which points without a gap along the normal consist: one, or a few."""
     low, high = float(along.min()), float(along.max())
     thickness = high - low
-    voxel = voxel_width(mask.ijk_to_world, normal)
-    if thickness <= TOLERANCE * voxel:
+    if thickness <= TOLERANCE * voxel_width(mask.ijk_to_world, normal):
         return [Sheet(float(along.mean()), low, high)]
     step = plane_step(mask.ijk_to_world, normal)
-    count = 1 + max(1, round((thickness - voxel) / step))
+    # As thick as a slice view paints: one voxel in each column across the plane.
+    sheet = float(np.abs(normal @ mask.ijk_to_world[:3, :3]).max())
+    count = 1 + round((thickness - sheet) / step)
     if count > MOST_TOUCHING or fit_plane(points).width < WIDER * thickness:
         return None
-    middle = (low + high) / 2
+    middle, half = (low + high) / 2, max(sheet, step) / 2
     offsets = [middle + (n - (count - 1) / 2) * step for n in range(count)]
-    return [Sheet(offset, offset - voxel / 2, offset + voxel / 2) for offset in offsets]
+    return [Sheet(offset, offset - half, offset + half) for offset in offsets]
 
 
 def _about_centres(mask: SegmentMask) -> np.ndarray:
