@@ -284,22 +284,33 @@ def new_segmentation(
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
     node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
     node.CreateDefaultDisplayNodes()
+    fill(node, volume_node, structures, results, grid)
+    placement.file_under(node, volume_node)
+    return node
+
+
+def fill(
+    node: slicer.vtkMRMLSegmentationNode,
+    volume_node: slicer.vtkMRMLVolumeNode,
+    structures: Iterable[DrawnStructure],
+    results: Masks,
+    grid: tags.SliceGrid,
+) -> None:
+    """Fill an empty segmentation on a volume's grid; see `new_segmentation`."""
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
     target = placement.target_of(node, volume_node)
     of_node = tags.SliceGrid.of(node, grid.ijk_to_node, grid.shape, grid.axis)
     for structure in structures:
         segment_id, found = structure.segment_id, results.get(structure.segment_id, {})
-        add_segment(node, segment_id, structure.structure)
+        segment = add_segment(node, segment_id, structure.structure)
         patch = stack(found, grid.axis)
         if patch is not None:
             placed = target.take(patch, of_node.ijk_to_node)
             voxels = np.ascontiguousarray(placed.voxels, np.uint8)
-            node.GetSegmentation().GetSegment(segment_id).AddRepresentation(
-                BINARY_LABELMAP, labelmap_of(voxels, target.ijk_to_node, placed.start)
-            )
+            labelmap = labelmap_of(voxels, target.ijk_to_node, placed.start)
+            segment.AddRepresentation(BINARY_LABELMAP, labelmap)
+            segment.SetLabelValue(1)
             _tag(node, segment_id, of_node, grid.ijk_to_node, found)
-    placement.file_under(node, volume_node)
-    return node
 
 
 def stack(masks: Mapping[int, np.ndarray], axis: Axis) -> Patch | None:

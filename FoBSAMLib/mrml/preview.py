@@ -46,13 +46,15 @@ class Preview:
         ijk_to_world: np.ndarray,
         shape: tuple[int, int, int],
         name: str = "",
+        scene: slicer.vtkMRMLScene | None = None,
     ):
         """A preview on the working grid ``ijk_to_world`` of ``shape`` (K, J, I).
 
         It is named after the segmentation, or after ``name`` where that is given; results on
-        another volume than the support's have no segmentation yet.
+        another volume than the support's have no segmentation yet. It is put into ``scene``,
+        else into the volume's, which for a time point of a sequence is not the one in view.
         """
-        scene = volume_node.GetScene()
+        scene = scene or volume_node.GetScene()
         node = scene.CreateNodeByClass("vtkMRMLSegmentationNode")
         node.UnRegister(None)  # the scene holds it from here on, not the caller
         name = name or (segmentation_node or volume_node).GetName()

@@ -172,11 +172,7 @@ def _own_geometry(node: slicer.vtkMRMLNode) -> tuple[float, ...]:
 
 
 def _voxels(node: slicer.vtkMRMLVolumeNode) -> int:
-    """A number that changes with a volume's voxels; no two arrays have the same.
-
-    It is of the array, not of the image around it: a sequence that is played puts the same
-    arrays into its volume again and again.
-    """
+    """A number that changes with a volume's voxels; no two arrays have the same."""
     image = node.GetImageData()
     scalars = image.GetPointData().GetScalars() if image else None
     return int(scalars.GetMTime()) if scalars is not None else 0

@@ -454,13 +454,15 @@ def test_results_of_another_volume_get_a_segmentation_of_their_own(scene):
         drawn_structure("s1", name="Liver", color=(0.1, 0.2, 0.3), terminology="A~B"),
         drawn_structure("s2", name="Spleen"),
     ]
-    masks = {"s1": slices_of(FOUND_LIVER)}
+    structures.append(drawn_structure("s3", name="Kidney"))
+    masks = {"s1": slices_of(FOUND_LIVER), "s3": slices_of(FOUND_SPLEEN)}
     of_world = tags.SliceGrid("k", shift @ TILTED, SHAPE)
     node = new_segmentation(volume, structures, masks, of_world)
     assert node.GetName() == "Other patient (FoBSAM)"
     assert node.GetParentTransformNode() is transform
     assert (voxels(node, "s1", SHAPE) == FOUND_LIVER).all()
     assert not voxels(node, "s2", SHAPE).any()
+    assert (voxels(node, "s3", SHAPE) == FOUND_SPLEEN).all()
     segment = node.GetSegmentation().GetSegment("s1")
     assert (segment.GetName(), segment.GetColor()) == ("Liver", (0.1, 0.2, 0.3))
     role = node.GetReferenceImageGeometryReferenceRole()
