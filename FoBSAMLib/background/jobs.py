@@ -13,8 +13,8 @@ from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.session.results import SliceResult
 from FoBSAMLib.worker.conversation import Steps
 
-#: Milliseconds between two looks at a worker that says nothing.
-HEARTBEAT = 20
+#: Milliseconds between two turns while nothing is heard: steps that compute here take a few, too.
+HEARTBEAT = 5
 #: Seconds of steps at a stretch; then the window has its turn.
 STRETCH = 0.01
 

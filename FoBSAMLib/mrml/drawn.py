@@ -14,7 +14,7 @@ from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.image.segmentation import Structure
 from FoBSAMLib.image.volume import ARRAY_AXIS, Axis, Volume
 from FoBSAMLib.mrml import tags
-from FoBSAMLib.mrml.labelmaps import to_numpy
+from FoBSAMLib.mrml.labelmaps import BINARY_LABELMAP, to_numpy
 from FoBSAMLib.mrml.masks import SegmentMask, read_segments
 from FoBSAMLib.mrml.naming import orientation, slice_normal
 from FoBSAMLib.mrml.volumes import node_to_world, read_volume
@@ -237,6 +237,16 @@ def _line(drawn: DrawnStructure, word: str) -> str:
 
 
 def _nothing_drawn(node: slicer.vtkMRMLSegmentationNode) -> FoBSAMError:
+    segmentation = node.GetSegmentation()
+    stored = segmentation.GetSourceRepresentationName()
+    if segmentation.GetNumberOfSegments() and not segmentation.ContainsRepresentation(
+        BINARY_LABELMAP
+    ):
+        return FoBSAMError(
+            "bad_request",
+            f"{node.GetName()} is kept as '{stored}', not as voxels.",
+            "In the Segmentations module, under Representations, create 'Binary labelmap'.",
+        )
     return FoBSAMError(
         "bad_request",
         f"Nothing is drawn in {node.GetName()}.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import slicer
@@ -30,9 +31,11 @@ class Patch:
     voxels: np.ndarray
     start: tuple[int, int, int]
 
-    def count(self, axis: Axis) -> int:
-        """How many slices along an axis the mask touches."""
-        return int(np.count_nonzero(self._touched(axis)))
+    def indices(self, axis: Axis) -> np.ndarray:
+        """Which slices along an axis the mask touches, ascending."""
+        others = tuple(n for n in range(3) if n != ARRAY_AXIS[axis])
+        touched = np.flatnonzero(self.voxels.any(axis=others))
+        return touched + self.start[ARRAY_AXIS[axis]]
 
     def slices(self, axis: Axis) -> Iterator[tuple[int, np.ndarray, tuple[int, int]]]:
         """Each slice the mask touches: its index, its mask, and (row, column) of its first pixel.
@@ -41,12 +44,9 @@ class Patch:
         """
         n = ARRAY_AXIS[axis]
         row, column = self.start[:n] + self.start[n + 1 :]
-        for index in np.flatnonzero(self._touched(axis)):
-            yield self.start[n] + int(index), self.voxels.take(index, axis=n), (row, column)
-
-    def _touched(self, axis: Axis) -> np.ndarray:
-        others = tuple(n for n in range(3) if n != ARRAY_AXIS[axis])
-        return np.asarray(self.voxels.any(axis=others))
+        slices = np.moveaxis(self.voxels, n, 0)
+        for index in self.indices(axis):
+            yield int(index), slices[index - self.start[n]], (row, column)
 
     def cropped(self) -> Patch:
         """The same mask without empty slices around it; no voxels for an empty mask."""
@@ -68,6 +68,20 @@ class SegmentMask:
 
     patch: Patch
     ijk_to_world: np.ndarray
+
+    @cached_property
+    def ijk(self) -> np.ndarray:
+        """Indices [N, 3] of its voxels, in the order i, j, k."""
+        voxels = self.patch.voxels
+        kji = np.unravel_index(np.flatnonzero(voxels), voxels.shape)
+        return np.stack(
+            [n + start for n, start in zip(kji, self.patch.start, strict=True)][::-1], 1
+        )
+
+    @cached_property
+    def points(self) -> np.ndarray:
+        """Its voxels in world, float64 [N, 3] in mm."""
+        return np.asarray(self.ijk @ self.ijk_to_world[:3, :3].T + self.ijk_to_world[:3, 3])
 
 
 def read_segments(

@@ -39,24 +39,17 @@ class Sheets:
     planes: tuple[Sheet, ...]
 
 
-def points_of(mask: SegmentMask) -> np.ndarray:
-    """The voxels of a mask in world, float64 [N, 3]."""
-    ijk = (np.argwhere(mask.patch.voxels) + mask.patch.start)[:, ::-1]
-    return np.asarray(ijk @ mask.ijk_to_world[:3, :3].T + mask.ijk_to_world[:3, 3])
-
-
 def sheets_along(mask: SegmentMask, normal: np.ndarray) -> Sheets | None:
     """The planes across a normal of which a mask consists; None where it does not."""
     if _is_solid(mask):
         return None
-    points = points_of(mask)
-    along = points @ normal
+    along = mask.points @ normal
     step = plane_step(mask.ijk_to_world, normal)
     order = np.argsort(along)
     ends = np.flatnonzero(np.diff(along[order]) > 0.8 * step) + 1
     planes: list[Sheet] = []
     for group in np.split(order, ends):
-        found = _touching(points[group], along[group], mask, normal)
+        found = _touching(mask.points[group], along[group], mask, normal)
         if found is None:
             return None
         planes += found
@@ -94,12 +87,11 @@ def sections(
     Each pixel is looked up in the column of voxels that the plane crosses there, along the axis
     most across the plane: a sheet has one voxel in each, so that there are no holes.
     """
-    index = (np.argwhere(mask.patch.voxels) + mask.patch.start)[:, ::-1]
-    along = points_of(mask) @ sheets.normal
+    along = mask.points @ sheets.normal
     to_slice = np.linalg.inv(ijk_to_world)[2]
     result: dict[int, np.ndarray] = {}
     for plane in sheets.planes:
-        painted = index[(along >= plane.low) & (along <= plane.high)]
+        painted = mask.ijk[(along >= plane.low) & (along <= plane.high)]
         k = round(float(to_slice[:3] @ (sheets.normal * plane.offset) + to_slice[3]))
         if len(painted) and 0 <= k < shape[0]:
             section = result.setdefault(k, np.zeros(shape[1:], bool))
@@ -197,7 +189,6 @@ def _about_centres(mask: SegmentMask) -> np.ndarray:
 
     parts, count = label(mask.patch.voxels, np.ones((3, 3, 3)))
     part = parts[mask.patch.voxels] - 1
-    points = points_of(mask)
     sizes = np.bincount(part, minlength=count)
-    centres = [np.bincount(part, points[:, n], count) / sizes for n in range(3)]
-    return np.asarray(points - np.stack(centres, axis=1)[part])
+    centres = [np.bincount(part, mask.points[:, n], count) / sizes for n in range(3)]
+    return np.asarray(mask.points - np.stack(centres, axis=1)[part])

@@ -152,7 +152,8 @@ def _look(
 ) -> set[Axis] | Sheets:
     """The volume's axes along which a mask may be drawn (several for a dot or a line), or the
     planes across which it is drawn in the volume."""
-    runs = {axis: (_longest_run(mask.patch, axis), mask.patch.count(axis)) for axis in IJK}
+    touched = {axis: mask.patch.indices(axis) for axis in IJK}
+    runs = {axis: (_longest_run(touched[axis]), len(touched[axis])) for axis in IJK}
     run, count = min(runs.values())
     likely = [axis for axis in IJK if runs[axis] == (run, count)]
     own = [slice_normal(mask.ijk_to_world, axis) for axis in IJK]
@@ -172,7 +173,7 @@ def _look(
         look = axes or sheets_along(mask, own[IJK.index(likely[0])])
         if look:
             return look
-    size = " × ".join(str(mask.patch.count(axis)) for axis in IJK)
+    size = " × ".join(str(len(touched[axis])) for axis in IJK)
     raise FoBSAMError(
         "bad_request",
         f"{name} is drawn neither on single slices nor in a plane: it reaches over {size} voxels.",
@@ -180,9 +181,8 @@ def _look(
     )
 
 
-def _longest_run(patch: Patch, axis: Axis) -> int:
-    """How many slices in a row, at most, a mask touches along an axis."""
-    touched = [index for index, _, _ in patch.slices(axis)]
+def _longest_run(touched: np.ndarray) -> int:
+    """How many slices, at most, follow each other in ascending indices."""
     ends = np.flatnonzero(np.diff(touched, append=touched[-1] + 2) > 1)
     return int(np.diff(ends, prepend=-1).max())
 

@@ -1,0 +1,1 @@
+"""Parts of the module's panel in Slicer; all of it needs Qt."""

@@ -1,0 +1,98 @@
+"""What computes, and where: the panel's last section, with the worker's log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import slicer
+from slicer.i18n import tr as _
+
+from FoBSAMLib.background.engine import Engine
+from FoBSAMLib.gui import settings
+from FoBSAMLib.gui.messages import Messages
+from FoBSAMLib.gui.report import report
+from FoBSAMLib.gui.running import Running
+
+#: What can be chosen; the fields take other names too, such as sam-vit-b:FILE.
+GENERATORS = ("fob-lite",)
+SEGMENTERS = ("compact", "random-walker", "sam-vit-b", "sam-vit-l", "sam-vit-h")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+class Computing:
+    """Chooses models, device and worker, which count from the next run on."""
+
+    def __init__(
+        self,
+        ui: Any,
+        engine: Engine,
+        running: Running,
+        messages: Messages,
+        on_chosen: Callable[[], None],
+    ) -> None:
+        """``on_chosen`` is called when something else will compute."""
+        self._ui = ui
+        self._engine = engine
+        self._running = running
+        self._messages = messages
+        self._on_chosen = on_chosen
+        self._fill()
+        for box in (ui.generatorComboBox, ui.segmenterComboBox, ui.deviceComboBox):
+            box.connect("currentTextChanged(QString)", self._chosen)
+        ui.workerCommandLineEdit.connect("editingFinished()", self._chosen)
+        ui.copyReportButton.connect("clicked(bool)", lambda _checked: self.copy_report())
+        ui.stopWorkerButton.connect("clicked(bool)", lambda _checked: self.stop())
+        ui.workerButton.connect("contentsCollapsed(bool)", lambda _collapsed: self.refresh())
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Show what computes, and the end of the log."""
+        worker = self._engine.conversation.worker
+        text = _("The worker is started at the first run.")
+        if worker:
+            models = worker["models"]
+            text = _("Worker ready on {device}: {generator}, {segmenter}.").format(**models)
+        self._ui.workerLabel.setText(text)
+        self._ui.stopWorkerButton.setEnabled(bool(worker))
+        if not self._ui.workerButton.collapsed:
+            log = self._engine.conversation.log
+            if log != self._ui.logTextEdit.plainText:
+                self._ui.logTextEdit.setPlainText(log)
+
+    def copy_report(self) -> None:
+        """Put what a helper needs to know on the clipboard."""
+        slicer.app.clipboard().setText(report(self._engine, self._messages.last_error))
+        self._messages.note(_("The report is on the clipboard. Read it before you send it."))
+
+    def stop(self) -> None:
+        """End the worker; what was found stays."""
+        if self._running.under_way:
+            self._running.cancel()
+        self._engine.reset()
+        self._running.stopped()
+        self.refresh()
+
+    def close(self) -> None:
+        """End the worker: nobody asks it any more."""
+        self._engine.reset()
+
+    def _fill(self) -> None:
+        chosen = settings.models()
+        ui = self._ui
+        boxes = (ui.generatorComboBox, ui.segmenterComboBox, ui.deviceComboBox)
+        for box, known, name in zip(boxes, (GENERATORS, SEGMENTERS, DEVICES), chosen, strict=True):
+            for one in (*known, *(() if name in known else (name,))):
+                box.addItem(one)
+            box.setCurrentIndex([box.itemText(n) for n in range(box.count)].index(name))
+        ui.workerCommandLineEdit.setText(settings.worker_command_line())
+
+    def _chosen(self, _text: str = "") -> None:
+        ui = self._ui
+        settings.set_models(
+            ui.generatorComboBox.currentText,
+            ui.segmenterComboBox.currentText,
+            ui.deviceComboBox.currentText,
+        )
+        settings.set_worker_command_line(ui.workerCommandLineEdit.text)
+        self._on_chosen()

@@ -1,0 +1,264 @@
+"""What to segment: the panel's first section, and what a run will cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from FoBSAMLib.errors import FoBSAMError
+from FoBSAMLib.gui import settings
+from FoBSAMLib.mrml.drawn import Drawn, read_drawn
+from FoBSAMLib.mrml.navigation import slice_nodes
+from FoBSAMLib.mrml.run import Query, Run
+from FoBSAMLib.mrml.sequences import time_points
+from FoBSAMLib.mrml.watch import Watch
+
+#: Milliseconds after an edit until it is read: strokes come in bursts.
+DELAY = 250
+AXES = (("auto", "found by itself"), ("k", "K"), ("j", "J"), ("i", "I"))
+
+
+class Inputs:
+    """Reads what is drawn, as it changes, and makes runs of it."""
+
+    def __init__(self, ui: Any, on_changed: Callable[[], None]) -> None:
+        """``on_changed`` is called whenever there is something else to segment."""
+        self._ui = ui
+        self._on_changed = on_changed
+        self._parameters: Any = None
+        self._watch: Watch | None = None
+        self._filling = False
+        #: What is drawn in the ticked segments, None where `problem` says why not.
+        self.drawn: Drawn | None = None
+        self.problem = ""
+        self._timer = qt.QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(DELAY)
+        self._timer.connect("timeout()", self.refresh)
+        for value, text in AXES:
+            ui.axisComboBox.addItem(_(text), value)
+        ui.structuresList.connect("itemChanged(QListWidgetItem*)", self._ticked)
+        ui.queriesList.connect("itemChanged(QListWidgetItem*)", self._ticked)
+        ui.axisComboBox.connect("currentIndexChanged(int)", self._axis_chosen)
+
+    def set_parameters(self, parameters: Any) -> None:
+        """Show a scene's choices (a parameter node), None for none."""
+        self._parameters = parameters
+        self.refresh()
+
+    def refresh_soon(self) -> None:
+        """Read everything again, once no more changes come in."""
+        self._timer.start()
+
+    def refresh(self) -> None:
+        """Read what is drawn, and show it."""
+        self._timer.stop()
+        parameters = self._parameters
+        if parameters is None:
+            return
+        with self._fill():
+            self._ui.axisComboBox.setCurrentIndex(
+                [value for value, _text in AXES].index(parameters.axis)
+            )
+            self._show_structures()
+            self._show_queries()
+            self._show_options()
+        self._read()
+        self._observe()
+        self._on_changed()
+
+    def close(self) -> None:
+        """Look at nothing any more."""
+        self._timer.stop()
+        self._parameters = None
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
+
+    def make_run(self) -> Run:
+        """The run that the user asks for; raises FoBSAMError where there is nothing to find."""
+        parameters = self._parameters
+        if self.drawn is None:
+            raise FoBSAMError("bad_request", self.problem or _("There is nothing to segment."))
+        slices = None
+        if not parameters.allSlices:
+            slices = range(parameters.firstSlice, parameters.lastSlice + 1)
+        return Run(
+            self.drawn,
+            parameters.volume,
+            parameters.segmentation,
+            own=parameters.ownVolume,
+            slices=slices,
+            queries=self._queries(),
+        )
+
+    def cost(self) -> str:
+        """What a run will cost, or why there can be none."""
+        if self.problem:
+            return self.problem
+        try:
+            total = self.make_run().total
+        except FoBSAMError as error:
+            return str(error)
+        device = settings.device_used()
+        where = _("on {device}").format(device=device) if device else _("at first use more")
+        return _("{total} slices to look in: about {time}, {where}.").format(
+            total=total, time=duration(total * settings.seconds_a_slice()), where=where
+        )
+
+    @contextmanager
+    def _fill(self) -> Any:
+        """What the code changes in the widgets is no choice of the user's."""
+        self._filling = True
+        try:
+            yield
+        finally:
+            self._filling = False
+
+    def _show_structures(self) -> None:
+        parameters, rows = self._parameters, self._ui.structuresList
+        rows.clear()
+        if parameters.segmentation is None:
+            return
+        segmentation = parameters.segmentation.GetSegmentation()
+        for segment_id in segmentation.GetSegmentIDs():
+            segment = segmentation.GetSegment(segment_id)
+            item = qt.QListWidgetItem()
+            item.setData(qt.Qt.UserRole, segment_id)
+            pixmap = qt.QPixmap(14, 14)
+            pixmap.fill(qt.QColor.fromRgbF(*segment.GetColor()))
+            item.setIcon(qt.QIcon(pixmap))
+            try:
+                drawn = self._read_segments([segment_id])
+                item.setText(drawn.describe()[0])
+                ticked = segment_id not in parameters.leftOut
+                item.setCheckState(qt.Qt.Checked if ticked else qt.Qt.Unchecked)
+            except FoBSAMError as error:
+                item.setText(_("{name}: not on single slices").format(name=segment.GetName()))
+                if not _holds_voxels(segment):
+                    item.setText(_("{name}: nothing painted").format(name=segment.GetName()))
+                item.setToolTip(str(error))
+                item.setFlags(qt.Qt.NoItemFlags)
+            rows.addItem(item)
+        height = rows.sizeHintForRow(0) if rows.count else 20
+        rows.setFixedHeight(8 + max(20, height) * min(6, max(1, rows.count)))
+
+    def _show_queries(self) -> None:
+        parameters, rows = self._parameters, self._ui.queriesList
+        rows.clear()
+        chosen = {node.GetID() for node in parameters.queries if node is not None}
+        for node in _volumes(parameters.volume):
+            item = qt.QListWidgetItem(node.GetName())
+            item.setData(qt.Qt.UserRole, node.GetID())
+            ticked = node.GetID() in chosen
+            item.setCheckState(qt.Qt.Checked if ticked else qt.Qt.Unchecked)
+            rows.addItem(item)
+        rows.setFixedHeight(8 + 20 * min(4, max(1, rows.count)))
+
+    def _show_options(self) -> None:
+        ui, parameters = self._ui, self._parameters
+        for box in (ui.firstSliceSpinBox, ui.lastSliceSpinBox):
+            box.setEnabled(not parameters.allSlices)
+        ui.timePointsCheckBox.setVisible(bool(time_points(parameters.volume)))
+
+    def _read(self) -> None:
+        """What is drawn in the ticked segments."""
+        self.drawn, self.problem = None, ""
+        parameters = self._parameters
+        if parameters.volume is None:
+            self.problem = _("Choose the volume that you painted on.")
+        elif parameters.segmentation is None:
+            self.problem = _(
+                "Paint a structure on one slice in the Segment Editor, then come back."
+            )
+        else:
+            ticked = self._ticked_segments()
+            if not ticked and self._ui.structuresList.count:
+                self.problem = _("Tick a structure that is painted on single slices.")
+                return
+            try:
+                self.drawn = self._read_segments(ticked or None)
+            except FoBSAMError as error:
+                self.problem = str(error)
+
+    def _read_segments(self, segment_ids: list[str] | None) -> Drawn:
+        parameters = self._parameters
+        views = slice_nodes(slicer.mrmlScene)
+        return read_drawn(
+            parameters.volume, parameters.segmentation, segment_ids, views, parameters.axis
+        )
+
+    def _ticked_segments(self) -> list[str]:
+        return _ticked_data(self._ui.structuresList)
+
+    def _queries(self) -> list[Query]:
+        """The other volumes to look in."""
+        parameters = self._parameters
+        chosen = [Query(node.GetName(), node) for node in parameters.queries if node is not None]
+        if parameters.timePoints:
+            shown = parameters.volume
+            points = time_points(shown)
+            chosen += [Query(point.label, shown, point) for point in points if not point.current]
+        return chosen
+
+    def _observe(self) -> None:
+        """Look when volume or segmentation change."""
+        if self._watch is not None:
+            self._watch.close()
+        parameters = self._parameters
+        nodes = [node for node in (parameters.volume, parameters.segmentation) if node is not None]
+        self._watch = Watch(nodes, self.refresh_soon)
+
+    def _ticked(self, _item: Any = None) -> None:
+        if self._filling or self._parameters is None:
+            return
+        rows = self._ui.structuresList
+        ids = [rows.item(n).data(qt.Qt.UserRole) for n in range(rows.count)]
+        ticked = self._ticked_segments()
+        self._parameters.leftOut = [one for one in ids if one not in ticked]
+        scene = slicer.mrmlScene
+        queries = _ticked_data(self._ui.queriesList)
+        self._parameters.queries = [scene.GetNodeByID(node_id) for node_id in queries]
+        self.refresh_soon()
+
+    def _axis_chosen(self, _index: int) -> None:
+        if not self._filling and self._parameters is not None:
+            self._parameters.axis = self._ui.axisComboBox.currentData
+            self.refresh_soon()
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words, as exactly as is known."""
+    if seconds < 90:
+        return _("{seconds} s").format(seconds=max(1, round(seconds)))
+    return _("{minutes} min").format(minutes=round(seconds / 60))
+
+
+def _ticked_data(rows: Any) -> list[str]:
+    items = [rows.item(n) for n in range(rows.count)]
+    return [i.data(qt.Qt.UserRole) for i in items if i.checkState() == qt.Qt.Checked]
+
+
+def _volumes(but: Any) -> list[Any]:
+    """The scene's volumes that can be looked in, without one."""
+    scene = slicer.mrmlScene
+    found = []
+    for kind in ("vtkMRMLScalarVolumeNode", "vtkMRMLVectorVolumeNode"):
+        nodes = scene.GetNodesByClass(kind)
+        found += [nodes.GetItemAsObject(n) for n in range(nodes.GetNumberOfItems())]
+    labelmap = "vtkMRMLLabelMapVolumeNode"
+    return [
+        node
+        for node in dict.fromkeys(found)
+        if node is not but and not node.GetHideFromEditors() and not node.IsA(labelmap)
+    ]
+
+
+def _holds_voxels(segment: Any) -> bool:
+    names: Any = segment.GetRepresentation("Binary labelmap")
+    return bool(names is not None and not names.IsEmpty())
