@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 _HELPERS = {
     "load_module": "driving",
     "process_events": "driving",
+    "quit_application": "driving",
     "wait_until": "driving",
     "wait": "driving",
     "click": "driving",
@@ -57,6 +59,19 @@ def reset() -> None:
 
         slicer_gui.reset()
     scene.reset()
+
+
+def fresh() -> Iterator[None]:
+    """A fresh application around a test; what handlers raised fails it.
+
+    Use it as ``application = pytest.fixture(autouse=True)(standin.fresh)``.
+    """
+    from . import errors
+
+    reset()
+    yield
+    errors.raise_caught()
+    reset()
 
 
 def __getattr__(name: str) -> Any:

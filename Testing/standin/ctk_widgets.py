@@ -15,7 +15,6 @@ from .properties import forwarded, stored
 from .pythonqt import proxy_class
 from .uiloader import WIDGETS
 
-
 # Qt's QWIDGETSIZE_MAX.
 _ANY_HEIGHT = 2**24 - 1
 
@@ -99,6 +98,7 @@ class ctkCollapsibleButton(QtWidgets.QAbstractButton):
         arrow = "PE_IndicatorArrowDown" if self.isChecked() else "PE_IndicatorArrowRight"
         painter.drawPrimitive(QtWidgets.QStyle.PrimitiveElement[arrow], option)
         flags = QtCore.Qt.AlignmentFlag.AlignVCenter | QtCore.Qt.AlignmentFlag.AlignLeft
+        flags = flags.value | QtCore.Qt.TextFlag.TextShowMnemonic.value
         painter.drawItemText(
             header.adjusted(24, 0, -6, 0), flags, self.palette(), self.isEnabled(), self.text()
         )

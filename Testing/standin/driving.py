@@ -48,6 +48,12 @@ class RunningModule:
         process_events()
 
 
+def quit_application(module: RunningModule) -> None:
+    """The user closes the application: it says so, then the module is unloaded."""
+    raw_of(slicer.app).aboutToQuit.emit()
+    module.close()
+
+
 def load_module(path: str | Path) -> RunningModule:
     """Load a scripted module from its file, start the application and show the window."""
     path = Path(path).resolve()

@@ -209,6 +209,7 @@ class qSlicerModulePanel(QtWidgets.QScrollArea):
         self.setWidgetResizable(True)
         self.setHorizontalScrollBarPolicy(QtCore.Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         contents = QtWidgets.QWidget(self)
+        contents.installEventFilter(self)
         self._column = QtWidgets.QVBoxLayout(contents)
         self._column.setContentsMargins(0, 0, 0, 0)
         self._help_button = ctkCollapsibleButton("Help && Acknowledgement", contents)
@@ -251,11 +252,12 @@ class qSlicerModulePanel(QtWidgets.QScrollArea):
         lambda self, shown: self._help_button.setVisible(shown),
     )
 
-    def minimumSizeHint(self) -> QtCore.QSize:
-        """As wide as the panel needs, as in Slicer."""
-        width = self.widget().minimumSizeHint().width() if self.widget() else 0
-        bar = self.verticalScrollBar().sizeHint().width()
-        return QtCore.QSize(max(width + bar, 300), 200)
+    def eventFilter(self, watched: QtCore.QObject, event: QtCore.QEvent) -> bool:
+        """The panel is never narrower than what it shows, as in Slicer."""
+        if event.type() == QtCore.QEvent.Type.LayoutRequest and watched is self.widget():
+            bar = self.verticalScrollBar().sizeHint().width()
+            self.setMinimumWidth(watched.minimumSizeHint().width() + bar)
+        return False
 
 
 class qSlicerMainWindow(QtWidgets.QMainWindow):
@@ -274,7 +276,6 @@ class qSlicerMainWindow(QtWidgets.QMainWindow):
         self._panel = qSlicerModulePanel(dock)
         dock.setWidget(self._panel)
         self.addDockWidget(QtCore.Qt.DockWidgetArea.LeftDockWidgetArea, dock)
-        self.setCentralWidget(QtWidgets.QWidget(self))
         self.statusBar()
 
     def moduleSelector(self) -> qSlicerModuleSelectorToolBar:

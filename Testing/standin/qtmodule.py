@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Callable
 from typing import Any
 
 import shiboken6
@@ -62,9 +63,23 @@ def _wheel_position(self: Proxy) -> Any:
     return wrap(raw_of(self).position())
 
 
+def _mouse(read: Callable[[QtGui.QMouseEvent], Any]) -> Callable:
+    """A method of Qt 5's mouse event, which Qt 6 warns of."""
+    return lambda self: wrap(read(raw_of(self)))
+
+
 EXTRA["QSettings"] = {"value": _setting, "setValue": _set_setting}
 EXTRA["QObject"]["setProperty"] = _set_property
 EXTRA["QWheelEvent"] = {"position": _wheel_position}
+EXTRA["QMouseEvent"] = {
+    "x": _mouse(lambda event: event.position().toPoint().x()),
+    "y": _mouse(lambda event: event.position().toPoint().y()),
+    "pos": _mouse(lambda event: event.position().toPoint()),
+    "localPos": _mouse(lambda event: event.position()),
+    "globalX": _mouse(lambda event: event.globalPosition().toPoint().x()),
+    "globalY": _mouse(lambda event: event.globalPosition().toPoint().y()),
+    "globalPos": _mouse(lambda event: event.globalPosition().toPoint()),
+}
 
 module = QtModule("qt")
 module.__file__ = __file__

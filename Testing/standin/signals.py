@@ -92,6 +92,13 @@ def disconnect(raw: Any, signature: str, function: Callable | None) -> bool:
     return bool(found)
 
 
+def disconnect_all(raw: Any) -> None:
+    """Undo everything that was connected from Python to an object."""
+    for signature, _, handler in _connections(raw):
+        QtCore.QObject.disconnect(raw, QtCore.SIGNAL(signature), handler)
+    _connections(raw).clear()
+
+
 def _connections(raw: Any) -> list[tuple[str, Callable, Callable]]:
     """What was connected from Python to this object."""
     if not hasattr(raw, "_standin_connections"):

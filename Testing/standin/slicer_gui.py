@@ -27,6 +27,7 @@ from . import (
     scripted,
     segment_editor,
     segment_widgets,
+    signals,
 )
 from .pythonqt import proxy_class, raw_of, wrap
 from .uiloader import WIDGETS
@@ -94,6 +95,9 @@ def reset() -> None:
     for name, module in list(manager._modules.items()):
         if isinstance(module, modules.qSlicerScriptedLoadableModule):
             manager._unload(name)
+    # The application of the next test knows nothing of the modules of this one.
+    signals.disconnect_all(manager)
+    signals.disconnect_all(raw_of(slicer.app))
 
 
 def _provide(name: str, source: dict[str, Any], names: Any) -> None:
