@@ -195,6 +195,7 @@ class _Segment:
             gone = np.zeros(masks[index].shape, bool)
             gone[row : row + cut.shape[0], column : column + cut.shape[1]] = cut
             stale[index] = gone & ~np.asarray(masks[index], bool)
+        self.accepted.removed[self.segment_id] = 0
         patch = self._on_target(stale)
         if patch is None:
             return

@@ -49,12 +49,14 @@ class EditorNodeEditing:
         volume_node: slicer.vtkMRMLVolumeNode,
     ) -> None:
         editor = self.editor_node
+        modifying = editor.StartModify()
         if editor.GetSegmentationNode() is not segmentation_node:
             editor.SetAndObserveSegmentationNode(segmentation_node)
-            editor.SetAndObserveSourceVolumeNode(None)
-        # An intensity range that the user has set is of the volume that he has chosen.
-        if editor.GetSourceVolumeNode() is None:
             editor.SetAndObserveSourceVolumeNode(volume_node)
+        elif editor.GetSourceVolumeNode() is None:
+            # One that is chosen stays: the user's intensity range is of that one.
+            editor.SetAndObserveSourceVolumeNode(volume_node)
+        editor.EndModify(modifying)
         self._before = (editor.GetSelectedSegmentID(), editor.GetOverwriteMode())
         self._save_state()
         # What must not be overwritten is left out of what is added. A mode that overwrites

@@ -7,6 +7,7 @@ import pytest
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
+import vtk  # noqa: E402
 from mrml_small import STRAIGHT, TILTED, Scene, drawn_structure, voxels  # noqa: E402
 
 from FoBSAMLib.errors import FoBSAMError  # noqa: E402
@@ -401,6 +402,30 @@ def test_a_segmentation_of_surfaces_is_refused_with_advice(scene):
     case.node.SetSourceRepresentationToClosedSurface()
     with pytest.raises(FoBSAMError, match="source representation"):
         case.accept({"liver": slices_of(FOUND_LIVER)})
+
+
+@pytest.mark.parametrize("warped", ["volume", "node"])
+def test_a_non_linear_transform_is_refused_before_anything_changes(scene, warped):
+    case = Case(scene, {"liver": LIVER})
+    transform = scene.mrml.AddNewNodeByClass("vtkMRMLBSplineTransformNode", "Warp")
+    transform.SetAndObserveTransformToParent(_warp())
+    getattr(case, warped).SetAndObserveTransformNodeID(transform.GetID())
+    with pytest.raises(FoBSAMError, match="Harden"):
+        case.accept({"liver": slices_of(FOUND_LIVER)})
+    assert (case.voxels("liver") == LIVER).all()
+    assert not case.editing.undo()
+
+
+def _warp():
+    grid = vtk.vtkImageData()
+    grid.SetDimensions(4, 4, 4)
+    grid.SetSpacing(10, 10, 10)
+    grid.AllocateScalars(vtk.VTK_DOUBLE, 3)
+    for n in range(64):
+        grid.GetPointData().GetScalars().SetTuple3(n, n % 5, n % 3, 0)
+    warp = slicer.vtkOrientedBSplineTransform()
+    warp.SetCoefficientData(grid)
+    return warp
 
 
 def test_an_oblique_working_grid_fills_the_segmentation_and_spares_what_was_drawn(scene):
