@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+from pathlib import Path
 from typing import Any
 
 import slicer
@@ -187,9 +189,20 @@ class qSlicerApplication(QtWidgets.QApplication):
 
 
 def prepare_platform() -> None:
-    """Without a display, Qt draws into memory; nobody's settings are touched."""
-    if not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY"):
+    """Without a display, or without the libraries to use it, Qt draws into memory."""
+    shown = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if not shown or not _display_usable():
         os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+
+
+def _display_usable() -> bool:
+    """Whether Qt's plugin for X11 finds its libraries; Qt itself would abort the process."""
+    plugin = Path(QtWidgets.__file__).parent / "Qt" / "plugins" / "platforms" / "libqxcb.so"
+    try:
+        ctypes.CDLL(str(plugin))
+    except OSError:
+        return not plugin.exists()
+    return True
 
 
 def install(core: BareApp) -> qSlicerApplication:

@@ -31,11 +31,13 @@ class EnumValue(int):
 
 def call(function: Callable, *arguments: Any) -> Any:
     """Call a function of PySide6 with unwrapped arguments; TypeError where PythonQt refuses."""
-    _refuse(function, arguments)
-    key = (function, tuple(map(_kind, arguments)))
+    key = (function, *map(_kind, arguments))
     plan = _plans.get(key)
     if plan is not None:
-        return function(*(a if f is None else f(a) for f, a in zip(plan, arguments, strict=True)))
+        if not plan:
+            return function(*arguments)
+        return function(*[a if f is None else f(a) for f, a in zip(plan, arguments, strict=True)])
+    _refuse(function, arguments)
     plain = tuple(a.raw if isinstance(a, EnumValue) else a for a in arguments)
     try:
         result = function(*plain)
@@ -43,11 +45,13 @@ def call(function: Callable, *arguments: Any) -> Any:
         if not any(type(a) in (int, EnumValue) for a in arguments):
             raise
     else:
-        _plans[key] = tuple(_raw if isinstance(a, EnumValue) else None for a in arguments)
+        enums = [_raw if isinstance(a, EnumValue) else None for a in arguments]
+        _plans[key] = tuple(enums) if any(enums) else ()
         return result
     return _call_converted(function, arguments, key)
 
 
+# How to convert each argument, None for as it is; empty for none at all.
 _Plan = tuple[Callable[[Any], Any] | None, ...]
 _plans: dict[Any, _Plan] = {}
 
@@ -57,7 +61,8 @@ def _raw(value: EnumValue) -> enum.Enum:
 
 
 def _kind(argument: Any) -> Any:
-    return type(argument.raw) if isinstance(argument, EnumValue) else type(argument)
+    kind = type(argument)
+    return type(argument.raw) if kind is EnumValue else kind
 
 
 def _call_converted(function: Callable, arguments: tuple, key: Any) -> Any:

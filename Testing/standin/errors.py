@@ -9,8 +9,9 @@ caught: list[BaseException] = []
 
 def record(error: BaseException) -> None:
     """Keep an exception raised in a slot, as PythonQt prints it and goes on."""
-    traceback.print_exception(error)
-    caught.append(error)
+    if error not in caught:
+        traceback.print_exception(error)
+        caught.append(error)
 
 
 def raise_caught() -> None:

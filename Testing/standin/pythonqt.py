@@ -49,6 +49,8 @@ def wrap(value: Any) -> Any:
 
 def unwrap(value: Any) -> Any:
     """The reverse of `wrap`, except that enums stay marked ints for `call` to decide upon."""
+    if type(value) in _PLAIN:
+        return value
     if isinstance(value, Proxy):
         return raw_of(value)
     if isinstance(value, list | tuple):

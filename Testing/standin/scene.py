@@ -9,6 +9,7 @@ test an empty scene with the nodes a fresh application has; the scene object sta
 
 from __future__ import annotations
 
+import atexit
 import shutil
 import tempfile
 from pathlib import Path
@@ -117,23 +118,23 @@ class BareApp:
 # Nodes a view or the application owns: they outlive the scene's content.
 KEPT = ("vtkMRMLAbstractViewNode", "vtkMRMLSliceCompositeNode", "vtkMRMLCameraNode")
 
-_folder: Path | None = None
 _own: set[str] = set()
 
 
 def install() -> None:
     """Make the scene, the logics, `slicer.app` and `slicer.modules`; a second call does nothing."""
-    global _folder, _own
+    global _own
     if hasattr(slicer, "mrmlScene"):
         return
-    _folder = Path(tempfile.mkdtemp(prefix="standin-"))
+    folder = Path(tempfile.mkdtemp(prefix="standin-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     scene = slicer.vtkMRMLScene()
-    application = _application_logic(scene, _folder)
+    application = _application_logic(scene, folder)
     slicer.mrmlScene = scene
     slicer.modules = Modules()
-    slicer.app = BareApp(application, _folder)
+    slicer.app = BareApp(application, folder)
     _hide_functions_of_util()
-    terminologies = _folder / "home" / "share" / "terminologies"
+    terminologies = folder / "home" / "share" / "terminologies"
     resources.write_terminologies(terminologies)
     for name, class_name in LOGICS.items():
         logic = getattr(slicer, class_name)() if class_name else None
@@ -167,12 +168,6 @@ def reset() -> None:
     scene.ClearRedoStack()
     scene.SetURL("")
     _populate()
-
-
-def remove_folder() -> None:
-    """Delete the temporary folder; called once at the end of the process."""
-    if _folder is not None:
-        shutil.rmtree(_folder, ignore_errors=True)
 
 
 def _application_logic(scene: Any, folder: Path) -> Any:
