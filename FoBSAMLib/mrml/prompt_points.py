@@ -15,7 +15,7 @@ GREEN, RED = (0.15, 0.85, 0.25), (0.95, 0.2, 0.2)
 #: Of the point under the mouse.
 HOVERED = (1.0, 1.0, 0.4)
 #: Of the view's size, in percent: several points side by side stay apart.
-GLYPH_SCALE = 1.6
+GLYPH_SCALE = 2.0
 #: Points that moved less, in pixels, were not moved.
 STILL = 1e-3
 
