@@ -168,7 +168,7 @@ def _touching(
     low, high = float(along.min()), float(along.max())
     thickness = high - low
     if thickness <= TOLERANCE * voxel_width(mask.ijk_to_world, normal):
-        return [Sheet(float(along.mean()), low, high)]
+        return [Sheet((low + high) / 2, low, high)]
     step = plane_step(mask.ijk_to_world, normal)
     # As thick as a slice view paints: one voxel in each column across the plane.
     sheet = float(np.abs(normal @ mask.ijk_to_world[:3, :3]).max())

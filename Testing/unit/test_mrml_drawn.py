@@ -17,6 +17,7 @@ from mrml_scenes import (
     moved,
     rotation,
     scene,  # noqa: F401
+    vtk,
 )
 
 from FoBSAMLib import FoBSAMError
@@ -258,6 +259,16 @@ def test_a_blob_is_refused(scene):  # noqa: F811
         read_drawn(scene.volume(gradient(shape)), node)
     assert "19 × 19 × 19 voxels" in error.value.message
     assert "single slices" in error.value.hint
+
+
+def test_a_surface_is_not_voxels(scene):  # noqa: F811
+    node = scene.mrml.AddNewNodeByClass("vtkMRMLSegmentationNode", "Mesh")
+    node.SetSourceRepresentationToClosedSurface()
+    sphere = vtk.vtkSphereSource()
+    sphere.Update()
+    node.AddSegmentFromClosedSurfaceRepresentation(sphere.GetOutput(), "ball", [1.0, 0.0, 0.0])
+    with pytest.raises(FoBSAMError, match="Mesh is kept as 'Closed surface'"):
+        read_drawn(scene.volume(gradient()), node)
 
 
 def test_what_cannot_be_read(scene):  # noqa: F811

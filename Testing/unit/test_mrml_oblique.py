@@ -28,7 +28,7 @@ class Case:
     def __init__(self, spacing: tuple[float, float, float], angles: tuple[float, float, float]):
         axes = rotation(15, -30, 40)
         self.matrix = moved(axes @ np.diag([*spacing, 1]), -20, 11, 7)
-        self.shape = tuple(int(70 / n) for n in spacing[::-1])
+        self.shape = tuple(int(56 / n) for n in spacing[::-1])
         middle = (np.array(self.shape[::-1]) - 1) / 2
         self.middle = self.matrix[:3, :3] @ middle + self.matrix[:3, 3] + (0.3, 0.2, 0.1)
         self.view = axes @ rotation(*angles)
@@ -74,8 +74,8 @@ def test_planes_are_read_without_holes(scene, spacing, angles, planes, with_view
     drawn = read_drawn(volume, node, slice_nodes=views)
     # A plane that crosses few thick slices does not show its angle well, and in one it shows none.
     stairs = spacing[2] == 3 and angles == (3, 0, 0)
-    assert (drawn.axis, drawn.oblique) == ("k", not stairs or len(planes) > 1)
-    if stairs and not drawn.oblique:
+    assert (drawn.axis, drawn.oblique or stairs) == ("k", True)
+    if not drawn.oblique:
         return
     assert tilt(drawn, case.normal) < (1e-3 if with_view else 5 if stairs else 0.5)
     masks = drawn.structures[0].masks
@@ -83,7 +83,7 @@ def test_planes_are_read_without_holes(scene, spacing, angles, planes, with_view
     ball = case.ball(drawn.ijk_to_world, drawn.shape)
     for index, mask in masks.items():
         assert dice(mask, ball[index]) > (0.92 if stairs else 0.95)
-        np.testing.assert_array_equal(mask, binary_fill_holes(mask))
+        np.testing.assert_array_equal(mask, binary_fill_holes(mask, np.ones((3, 3))))
     indices = ", ".join(map(str, sorted(masks)))
     words = "oblique slice" if len(masks) == 1 else "oblique slices"
     assert drawn.describe() == [f"Ball: {words} {indices}"]
