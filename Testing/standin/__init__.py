@@ -26,6 +26,7 @@ _HELPERS = {
     "type_text": "driving",
     "choose": "driving",
     "close_scene": "driving",
+    "Responsiveness": "driving",
     "raise_caught": "errors",
     "answer": "dialogs",
 }

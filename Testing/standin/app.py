@@ -207,6 +207,8 @@ def _display_usable() -> bool:
 
 def install(core: BareApp) -> qSlicerApplication:
     """Make the QApplication; the settings go to a file in the temporary folder."""
+    if QtCore.QCoreApplication.instance() is not None:
+        raise RuntimeError("standin.install() must come before any other QApplication")
     prepare_platform()
     QtCore.QSettings.setDefaultFormat(QtCore.QSettings.Format.IniFormat)
     QtCore.QSettings.setPath(

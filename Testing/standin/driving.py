@@ -92,6 +92,29 @@ def wait(seconds: float) -> None:
     wait_until(lambda: time.monotonic() >= end, seconds + 10)
 
 
+class Responsiveness:
+    """How long the event loop was held up within `with`: `longest` in seconds.
+
+    The loop must run meanwhile, as in `wait_until`.
+    """
+
+    def __enter__(self) -> Responsiveness:
+        self.longest, self._last = 0.0, time.monotonic()
+        self._timer = QtCore.QTimer()
+        self._timer.setTimerType(QtCore.Qt.TimerType.PreciseTimer)
+        self._timer.timeout.connect(self._tick)
+        self._timer.start(1)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._tick()
+        self._timer.stop()
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        self.longest, self._last = max(self.longest, now - self._last), now
+
+
 def _source(condition: Callable) -> str:
     code = getattr(condition, "__code__", None)
     return f"{code.co_filename}:{code.co_firstlineno}" if code else repr(condition)

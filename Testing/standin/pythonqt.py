@@ -1,7 +1,7 @@
 """PythonQt's view of a Qt object, on PySide6: a proxy whose attributes are the Qt properties.
 
 Every class of PySide6 gets a proxy class on demand. Properties are read and written as attributes,
-so calling one raises; methods that are no property's getter stay methods; unknown names raise.
+so calling one raises; other methods, isVisible() among them, stay methods; unknown names raise.
 A class derived in Python gets a hidden PySide6 subclass that passes virtual calls on to it.
 """
 
@@ -235,10 +235,6 @@ class Proxy(metaclass=ProxyMeta):
             for child in raw.children():
                 if child.objectName() == name:
                     return wrap(child)
-        for base in type(self).__mro__:
-            for member in vars(base).values():
-                if isinstance(member, Property) and name in member.getters:
-                    raise AttributeError(f"{type(self).__name__}: read the property {member.name}")
         raise AttributeError(f"{type(self).__name__} has no attribute named '{name}'")
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -321,7 +317,7 @@ def proxy_class(raw_class: type) -> type[Proxy]:
 
 def _members(raw_class: type) -> Iterable[tuple[str, Any]]:
     """What PythonQt shows of a class itself: methods, enum values, signals, properties."""
-    hidden = HIDDEN.get(raw_class.__name__, set()) | _getters(raw_class)
+    hidden = HIDDEN.get(raw_class.__name__, set()) | _property_names(raw_class)
     for name, member in vars(raw_class).items():
         if name.startswith("_") or name in hidden:
             continue
@@ -343,15 +339,12 @@ def _members(raw_class: type) -> Iterable[tuple[str, Any]]:
                 yield name, Signal(name)
 
 
-def _getters(raw_class: type) -> set[str]:
-    """Names hidden because a property, own or inherited, shows what they return."""
-    return {
-        getter
-        for base in raw_class.__mro__
-        if issubclass(base, QtCore.QObject)
-        for p in _properties(base)
-        for getter in p.getters
-    }
+def _property_names(raw_class: type) -> set[str]:
+    """The properties, own or inherited, of a class: methods of these names are not seen."""
+    if not issubclass(raw_class, QtCore.QObject):
+        return set()
+    meta = raw_class.staticMetaObject
+    return {meta.property(index).name() for index in range(meta.propertyCount())}
 
 
 @functools.cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -102,10 +103,11 @@ class TestPythonQt:
         box.maximum = 500
         box.value = 300
         assert (box.value, box.enabled, box.visible) == (300, True, False)
+        assert (box.isEnabled(), box.isVisible()) == (True, False)
         label.name = "here"
         assert (label.objectName, label.name) == ("here", "here")
 
-    @pytest.mark.parametrize("name", ["nope", "isVisible", "isEnabled", "setFoo", "position"])
+    @pytest.mark.parametrize("name", ["nope", "isOpen", "setFoo", "position"])
     def test_unknown_attributes_raise(self, name):
         label = qt.QLabel("one")
         with pytest.raises(AttributeError):
@@ -319,3 +321,12 @@ class TestDialogs:
         standin.answer("Sure", qt.QMessageBox.Yes)
         with pytest.raises(AssertionError, match="has no button"):
             box.exec_()
+
+
+def test_a_held_up_event_loop_is_measured():
+    with standin.Responsiveness() as idle:
+        standin.wait(0.1)
+    with standin.Responsiveness() as held:
+        qt.QTimer.singleShot(10, lambda: time.sleep(0.2))
+        standin.wait(0.4)
+    assert idle.longest < 0.15 < held.longest
