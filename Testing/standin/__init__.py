@@ -67,10 +67,12 @@ def fresh() -> Iterator[None]:
 
     Use it as ``application = pytest.fixture(autouse=True)(standin.fresh)``.
     """
-    from . import errors
+    from . import errors, slicer_gui
 
     reset()
     yield
+    errors.raise_caught()
+    slicer_gui.unload_modules()
     errors.raise_caught()
     reset()
 

@@ -81,15 +81,8 @@ def install() -> None:
     packages.install()
 
 
-def reset() -> None:
-    """Forget what the test before scripted, registered, set and left open."""
-    errors.caught.clear()
-    dialogs.forget()
-    packages.forget()
-    messages.clear()
-    sample_data.served.clear()
-    vars(slicer.modules).pop("sampleDataSources", None)
-    QtCore.QSettings().clear()
+def unload_modules() -> None:
+    """Leave and unload the modules loaded from files, as at the end of the application."""
     manager = raw_of(slicer.app.moduleManager())
     slicer.util.selectModule("Data")
     for name, module in list(manager._modules.items()):
@@ -98,6 +91,18 @@ def reset() -> None:
     # The application of the next test knows nothing of the modules of this one.
     signals.disconnect_all(manager)
     signals.disconnect_all(raw_of(slicer.app))
+
+
+def reset() -> None:
+    """Forget what the test before scripted, registered, set and left open."""
+    unload_modules()
+    errors.caught.clear()
+    dialogs.forget()
+    packages.forget()
+    messages.clear()
+    sample_data.served.clear()
+    vars(slicer.modules).pop("sampleDataSources", None)
+    QtCore.QSettings().clear()
 
 
 def _provide(name: str, source: dict[str, Any], names: Any) -> None:
