@@ -21,6 +21,7 @@ from FoBSAMLib.mrml.labelmaps import (
 from FoBSAMLib.mrml.masks import Patch, place, read_segments
 from FoBSAMLib.mrml.placement import Target
 from FoBSAMLib.mrml.preview import add_segment
+from FoBSAMLib.mrml.volumes import node_to_world
 
 if TYPE_CHECKING:
     from FoBSAMLib.mrml.drawn import Drawn, DrawnStructure
@@ -65,8 +66,12 @@ def accept(
     """
     _check(segmentation_node, results)
     grid = tags.SliceGrid.of(segmentation_node, drawn.ijk_to_world, drawn.shape, drawn.axis)
+    # To the last digit as `read_drawn` will have it, an oblique grid from the tag: which of two
+    # voxels is nearest may hang on it.
+    to_world = node_to_world(segmentation_node)
+    ijk_to_world = to_world @ grid.ijk_to_node if drawn.oblique else drawn.ijk_to_world
     now = {
-        segment_id: _slices_now(segmentation_node, segment_id, grid, drawn.ijk_to_world)
+        segment_id: _slices_now(segmentation_node, segment_id, grid, ijk_to_world)
         for segment_id in results
     }
     target = placement.target_of(segmentation_node, volume_node)
@@ -89,7 +94,11 @@ def accept(
             job.replace(masks, now[segment_id])
             job.add(masks, won[segment_id], () if whole else kept[segment_id])
         for segment_id in proposed:
-            _tag(segmentation_node, segment_id, grid, drawn.ijk_to_world, proposed[segment_id])
+            after = _slices_now(segmentation_node, segment_id, grid, ijk_to_world)
+            touched = set(proposed[segment_id])
+            if not whole:
+                touched |= _brushed(after, now[segment_id], kept[segment_id])
+            _tag(segmentation_node, segment_id, grid, after, touched)
     finally:
         editing.end()
         segmentation_node.EndModify(modifying)
@@ -253,16 +262,26 @@ class _Segment:
         return labelmap_of(voxels, self.target.ijk_to_node, patch.start)
 
 
+def _brushed(after: _Now, before: _Now, kept: Collection[int]) -> set[int]:
+    """Slices of another grid that hold voxels of their neighbours, and nothing drawn on them.
+
+    Between grids a voxel that is nearest to one slice is also nearest to a pixel of the next:
+    a run over some slices, as well as a stroke, reaches into those beside them.
+    """
+    new = set(after.masks) - (set(before.masks) - set(before.found))
+    beside = {n + step for n in kept for step in (-1, 1)}
+    return (new | (beside & set(after.masks))) - set(kept)
+
+
 def _tag(
     segmentation_node: slicer.vtkMRMLSegmentationNode,
     segment_id: str,
     grid: tags.SliceGrid,
-    ijk_to_world: np.ndarray,
-    masks: Mapping[int, np.ndarray],
+    now: _Now,
+    indices: Collection[int],
 ) -> None:
-    """Keep which slices the segment now has from a run, as they read back from it."""
-    now = _slices_now(segmentation_node, segment_id, grid, ijk_to_world).masks
-    sums = {n: tags.checksum(*now[n]) for n in masks if n in now}
+    """Keep which slices the segment has from a run, as they read back from it."""
+    sums = {n: tags.checksum(*now.masks[n]) for n in indices if n in now.masks}
     segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
     tags.mark_found(segment, grid, sums)
 
@@ -311,7 +330,8 @@ def fill(
             labelmap = labelmap_of(voxels, target.ijk_to_node, placed.start)
             segment.AddRepresentation(BINARY_LABELMAP, labelmap)
             segment.SetLabelValue(1)
-            _tag(node, segment_id, of_node, grid.ijk_to_node, found)
+            now = _slices_now(node, segment_id, of_node, grid.ijk_to_node)
+            _tag(node, segment_id, of_node, now, now.masks)
 
 
 def stack(masks: Mapping[int, np.ndarray], axis: Axis) -> Patch | None:

@@ -152,8 +152,8 @@ def _write(segment: slicer.vtkSegment, name: str, grid: SliceGrid, slices: Any) 
     content = {
         "axis": grid.axis,
         "shape": list(grid.shape),
-        # A thousandth of a micrometre is far below the tolerance of `SliceGrid.same`.
-        "matrix": [round(float(value), 6) for value in grid.ijk_to_node.ravel()],
+        # All digits: of an oblique grid, which voxel is nearest to a pixel hangs on the last ones.
+        "matrix": [float(value) for value in grid.ijk_to_node.ravel()],
         "slices": slices,
     }
     segment.SetTag(name, json.dumps(content, separators=(",", ":")))

@@ -8,82 +8,23 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
 import vtk  # noqa: E402
-from mrml_small import STRAIGHT, TILTED, Scene, drawn_structure, voxels  # noqa: E402
+from mrml_accepting import (  # noqa: E402
+    FOUND_LIVER,
+    FOUND_SPLEEN,
+    LIVER,
+    SHAPE,
+    SPLEEN,
+    Case,
+    box,
+    slices_of,
+)
+from mrml_scenes import scene as scene  # noqa: E402
+from mrml_small import TILTED, drawn_structure, voxels  # noqa: E402
 
 from FoBSAMLib.errors import FoBSAMError  # noqa: E402
-from FoBSAMLib.image.segmentation import Structure  # noqa: E402
 from FoBSAMLib.mrml import tags  # noqa: E402
-from FoBSAMLib.mrml.accept import accept, new_segmentation  # noqa: E402
-from FoBSAMLib.mrml.drawn import Drawn, DrawnStructure  # noqa: E402
-from FoBSAMLib.mrml.editing import LogicEditing  # noqa: E402
-from FoBSAMLib.mrml.labelmaps import geometry_of, to_vtk  # noqa: E402
-from FoBSAMLib.mrml.masks import place, read_segments  # noqa: E402
-
-SHAPE = (6, 7, 8)
-
-
-def box(k: slice | int, j: slice, i: slice, shape=SHAPE) -> np.ndarray:
-    mask = np.zeros(shape, bool)
-    mask[k, j, i] = True
-    return mask
-
-
-LIVER = box(2, slice(1, 4), slice(1, 4))
-SPLEEN = box(2, slice(4, 6), slice(4, 8))
-
-
-@pytest.fixture
-def scene() -> Scene:
-    return Scene()
-
-
-class Case:
-    """A volume, a segmentation of it with an annotated slice for each segment, and an editor."""
-
-    def __init__(self, scene, masks, geometry=TILTED, shared=False, axis="k", absent=()):
-        self.scene, self.masks, self.axis = scene, masks, axis
-        array = np.arange(np.prod(SHAPE), dtype=np.int16).reshape(SHAPE)
-        self.volume = scene.volume(array, geometry)
-        self.node = scene.segmentation(masks, geometry, self.volume, shared=shared)
-        self.editing = LogicEditing(scene.mrml)
-        self.editor = self.editing.editor_node
-        self.geometry = self.to_world = geometry
-        self.absent = tuple(absent)
-
-    def drawn(self, shape=SHAPE) -> Drawn:
-        structures = []
-        for segment_id, mask in self.masks.items():
-            slices = np.moveaxis(mask, "kji".index(self.axis), 0)
-            masks = {n: slices[n] for n in range(len(slices)) if slices[n].any()}
-            structure = Structure(segment_id.title(), 1, id=segment_id)
-            structures.append(DrawnStructure(segment_id, structure, masks, self.absent, ()))
-        ids = self.volume.GetID(), self.node.GetID()
-        return Drawn(*ids, self.axis, self.to_world, shape, False, tuple(structures))
-
-    def accept(self, results, confidence=None, drawn=None):
-        return accept(
-            drawn or self.drawn(),
-            results,
-            confidence or {},
-            self.volume,
-            self.node,
-            self.editing,
-        )
-
-    def voxels(self, segment_id) -> np.ndarray:
-        return voxels(self.node, segment_id, SHAPE)
-
-    def segment(self, segment_id):
-        return self.node.GetSegmentation().GetSegment(segment_id)
-
-
-def slices_of(mask: np.ndarray, axis: str = "k") -> dict[int, np.ndarray]:
-    """All slices of a mask, bool [K, J, I], also those where it is empty."""
-    return dict(enumerate(np.moveaxis(mask, "kji".index(axis), 0)))
-
-
-FOUND_LIVER = box(slice(0, 6), slice(1, 4), slice(1, 5))
-FOUND_SPLEEN = box(slice(1, 5), slice(4, 7), slice(3, 8))
+from FoBSAMLib.mrml.accept import new_segmentation  # noqa: E402
+from FoBSAMLib.mrml.labelmaps import to_vtk  # noqa: E402
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["own layers", "shared layer"])
@@ -258,58 +199,6 @@ def test_masking_reaches_beyond_a_segmentation_that_is_smaller_than_the_volume(s
     assert case.node.GetSegmentation().GetConversionParameter(name) == small
 
 
-def test_under_transforms_that_differ_voxels_go_where_they_are_in_the_world(scene):
-    case = Case(scene, {"liver": LIVER})
-    quarter = np.array([[0, -1, 0, 10.0], [1, 0, 0, 20], [0, 0, 1, 30], [0, 0, 0, 1]])
-    scene.transform(quarter, case.volume)
-    case.to_world = quarter @ TILTED
-    # The segmentation is under another transform, and its own coordinates make up for it.
-    node = scene.segmentation({"liver": LIVER}, quarter @ TILTED, name="Hardened")
-    case.node = node
-    case.accept({"liver": slices_of(FOUND_LIVER)})
-    expected = FOUND_LIVER.copy()
-    expected[2] = LIVER[2]
-    assert (voxels(node, "liver", SHAPE) == expected).all()
-    image = node.GetBinaryLabelmapInternalRepresentation("liver")
-    assert np.allclose(geometry_of(image), quarter @ TILTED)
-
-
-def test_a_segmentation_on_a_finer_grid_keeps_it_and_gets_the_nearest_voxels(scene):
-    case = Case(scene, {}, STRAIGHT)
-    fine = STRAIGHT @ np.diag([0.5, 0.5, 0.5, 1])
-    fine[:3, 3] = -0.25 * np.array([1, 1, 2])  # each voxel is cut into eight
-    drawn = LIVER.repeat(2, 0).repeat(2, 1).repeat(2, 2)
-    case.node = scene.segmentation({"liver": drawn}, fine)
-    case.masks = {"liver": LIVER}
-    case.accept({"liver": slices_of(FOUND_LIVER)})
-    expected = FOUND_LIVER.copy()
-    expected[2] = LIVER[2]
-    expected = expected.repeat(2, 0).repeat(2, 1).repeat(2, 2)
-    got = voxels(case.node, "liver", expected.shape)
-    # The annotated slice, as read on the volume's grid, is as it was; beside it all is exact.
-    assert (got[2 * 3 :] == expected[2 * 3 :]).all()
-    assert (got[4:6] == drawn[4:6]).all()
-    assert got[:4].sum() == expected[:4].sum()
-    image = case.node.GetBinaryLabelmapInternalRepresentation("liver")
-    assert np.allclose(geometry_of(image)[:3, :3], fine[:3, :3])
-
-
-def test_flipped_and_swapped_axes_are_exact(scene):
-    case = Case(scene, {}, TILTED)
-    swap = np.array([[0, -1, 0, 7.0], [0, 0, 1, 0], [-1, 0, 0, 5.0], [0, 0, 0, 1]])
-
-    # swap maps the segmentation's (i, j, k) to the volume's: i <- 7 - j, j <- k, k <- 5 - i
-    def turned(mask):
-        return np.ascontiguousarray(mask[::-1, :, ::-1].transpose(1, 2, 0))
-
-    case.node = scene.segmentation({"liver": turned(LIVER)}, TILTED @ swap)
-    case.masks = {"liver": LIVER}
-    case.accept({"liver": slices_of(FOUND_LIVER)})
-    expected = FOUND_LIVER.copy()
-    expected[2] = LIVER[2]
-    assert (voxels(case.node, "liver", (7, 8, 6)) == turned(expected)).all()
-
-
 def test_slices_accepted_are_no_supports_until_they_are_edited(scene):
     case = Case(scene, {"liver": LIVER})
     case.accept({"liver": slices_of(FOUND_LIVER)})
@@ -426,48 +315,6 @@ def _warp():
     warp = slicer.vtkOrientedBSplineTransform()
     warp.SetCoefficientData(grid)
     return warp
-
-
-def test_an_oblique_working_grid_fills_the_segmentation_and_spares_what_was_drawn(scene):
-    case = Case(scene, {"liver": np.zeros(SHAPE, bool)}, STRAIGHT)
-    shape = (15, 20, 20)
-    angle = np.radians(20)
-    turn = np.eye(4)
-    turn[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
-    grid = turn @ np.diag([1.0, 1, 1, 1])
-    grid[:3, 3] = np.array([3.5, 3, 5]) - grid[:3, :3] @ [9.5, 9.5, 7]
-    case.to_world = grid
-    support = np.zeros((20, 20), bool)
-    support[6:14, 6:14] = True
-    painted = DrawnStructure("liver", Structure("Liver", 1, id="liver"), {7: support}, (), ())
-    drawn = Drawn("", "", "k", grid, shape, True, (painted,))
-    # The user's own stroke: voxels within half a slice of the plane.
-    k, j, i = np.indices(SHAPE)
-    x, y, z, _ = (
-        np.linalg.inv(grid) @ STRAIGHT @ np.stack([i, j, k, np.ones_like(i)]).reshape(4, -1)
-    )
-    nearest = np.rint([z, y, x]).astype(int)
-    stroke = (np.abs(z - 7) < 0.5) & (np.abs(x - 9.5) < 4) & (np.abs(y - 9.5) < 4)
-    case.node = scene.segmentation({"liver": stroke.reshape(SHAPE)}, STRAIGHT, case.volume)
-    before = _read(case, grid, shape)
-    results = {n: support for n in range(shape[0]) if n != 7}
-    case.accept({"liver": results}, drawn=drawn)
-    after = _read(case, grid, shape)
-    assert (after[7] == before[7]).all()
-    got = case.voxels("liver").ravel()
-    wanted = support[nearest[1], nearest[2]] & (nearest[0] != 7)
-    assert not (got & ~wanted & ~stroke).any()
-    left = wanted & ~got  # only what a pixel of the drawn slice is nearest to
-    assert left.sum() <= wanted.sum() / 4
-    assert (np.abs(z[left] - 7) < 1.5).all()
-
-
-def _read(case, grid, shape):
-    patch = place(read_segments(case.node, ["liver"])["liver"], grid, shape, "k")
-    whole = np.zeros(shape, bool)
-    box = tuple(slice(a, a + n) for a, n in zip(patch.start, patch.voxels.shape, strict=True))
-    whole[box] = patch.voxels
-    return whole
 
 
 def test_results_of_another_volume_get_a_segmentation_of_their_own(scene):
