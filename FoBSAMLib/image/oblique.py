@@ -77,19 +77,29 @@ def plane_grid(
     pixel = 1 / np.linalg.svd(np.linalg.inv(columns) @ plane, compute_uv=False)[0]
     steps = np.array([pixel, pixel, plane_step(volume_to_ras, normal)])
     axes = np.stack([right, down, normal], axis=1) * steps
-    k, j, i = volume_shape
-    corners = np.array(list(product((0, i - 1), (0, j - 1), (0, k - 1)))).T
-    places = volume_to_ras[:3, :3] @ corners + volume_to_ras[:3, 3:] - point[:, np.newaxis]
-    indices = np.linalg.inv(axes) @ places
-    # A rounding error must not take a slice away that shows the volume's edge.
-    low = np.ceil(indices.min(axis=1) - EDGE)
-    count = np.floor(indices.max(axis=1) + EDGE) - low + 1
     matrix = np.eye(4)
     matrix[:3, :3] = axes
-    matrix[:3, 3] = point + axes @ low
+    matrix[:3, 3] = point
+    begin, end = _reach(volume_to_ras, volume_shape, matrix)
+    # A rounding error must not take a slice away that shows the volume's edge.
+    low = np.ceil(begin - EDGE)
+    count = np.floor(end + EDGE) - low + 1
+    matrix[:3, 3] += axes @ low
     # A plane that only grazes the volume still has its one slice.
     width, height, depth = (max(1, int(n)) for n in count)
     return matrix, (depth, height, width)
+
+
+def covers(
+    ijk_to_ras: np.ndarray,
+    shape: tuple[int, int, int],
+    volume_to_ras: np.ndarray,
+    volume_shape: tuple[int, int, int],
+) -> bool:
+    """Whether a grid of ``shape`` (K, J, I) covers a volume and no more: it was made for it."""
+    first, last = _reach(volume_to_ras, volume_shape, ijk_to_ras)
+    over = np.abs([first, last - np.array(shape[::-1]) + 1])
+    return bool(over.max() < 1 + EDGE)
 
 
 def resample_steps(
@@ -119,3 +129,12 @@ def resample_steps(
         affine_transform(source, matrix, start, part.shape, part, order=1, cval=outside)
         yield
     return Volume(result, ijk_to_ras, volume.name, volume.modality)
+
+
+def _reach(
+    volume_to_ras: np.ndarray, volume_shape: tuple[int, int, int], ijk_to_ras: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """From where to where a volume's voxels lie in a grid's indices (i, j, k)."""
+    corners = np.array(list(product(*((0, n - 1) for n in volume_shape[::-1]), (1,))))
+    indices = (np.linalg.inv(ijk_to_ras) @ volume_to_ras @ corners.T)[:3]
+    return indices.min(axis=1), indices.max(axis=1)

@@ -11,14 +11,15 @@ import slicer
 import vtk
 
 from FoBSAMLib.errors import FoBSAMError
+from FoBSAMLib.image.oblique import covers
 from FoBSAMLib.image.segmentation import Structure
 from FoBSAMLib.image.volume import ARRAY_AXIS, Axis, Volume
 from FoBSAMLib.mrml import tags
 from FoBSAMLib.mrml.labelmaps import BINARY_LABELMAP, to_numpy
 from FoBSAMLib.mrml.masks import SegmentMask, read_segments
-from FoBSAMLib.mrml.naming import orientation, slice_normal
+from FoBSAMLib.mrml.naming import orientation
 from FoBSAMLib.mrml.volumes import node_to_world, read_volume
-from FoBSAMLib.mrml.working import WorkingGrid, oblique_grid, working_grid
+from FoBSAMLib.mrml.working import WorkingGrid, working_grid
 from FoBSAMLib.session.support import Support
 
 
@@ -189,9 +190,7 @@ def _known_grids(
         own = WorkingGrid(tagged.axis, volume.ijk_to_ras, volume.shape)
         if own.same(grid):
             known[segment_id] = own
-        elif grid.axis == "k" and grid.near(
-            oblique_grid(volume, matrix[:3, 3], slice_normal(matrix, "k"))
-        ):
+        elif covers(matrix, grid.shape, volume.ijk_to_ras, volume.shape):
             known[segment_id] = replace(grid, oblique=True)
     return known
 

@@ -23,6 +23,9 @@ from FoBSAMLib.mrml.volumes import node_to_world
 #: Slices of two grids are parallel when they part by less than this, in voxels, over a mask.
 PARALLEL = 0.5
 
+#: How far another grid is moved, in voxels, so that nearest voxels are the same every time.
+OFF_CENTRE = (1.1e-4, 1.3e-4, 1.7e-4)
+
 
 @dataclass(frozen=True)
 class Patch:
@@ -121,6 +124,8 @@ def place(
     if shift is None:
         to_grid = np.linalg.inv(ijk_to_world) @ mask.ijk_to_world
         to_grid[:3, 3] += to_grid[:3, :3] @ patch.start[::-1]
+        # Halfway between two voxels a rounding error must not decide which one is nearest.
+        to_grid[:3, 3] += OFF_CENTRE
         voxels, to_grid = _join_slices(patch.voxels, to_grid, "ijk".index(axis))
         return _resampled(voxels, to_grid, shape).cropped()
     start = np.add(patch.start, shift)

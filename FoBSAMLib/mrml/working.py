@@ -49,14 +49,6 @@ class WorkingGrid:
         this = Volume(np.broadcast_to(np.uint8(0), self.shape), self.ijk_to_world)
         return self.axis == other.axis and this.same_grid(other.shape, other.ijk_to_world)
 
-    def near(self, other: WorkingGrid) -> bool:
-        """Whether both cover the same, but for a slice at an end: edges round differently."""
-        shift = np.rint((np.linalg.inv(self.ijk_to_world) @ other.ijk_to_world)[:3, 3])
-        moved = self.ijk_to_world.copy()
-        moved[:3, 3] += moved[:3, :3] @ shift
-        apart = np.abs([*np.subtract(self.shape, other.shape), *shift])
-        return apart.max() <= 1 and replace(self, ijk_to_world=moved, shape=other.shape).same(other)
-
     def word(self) -> str:
         """What its slices are called."""
         return "oblique" if self.oblique else orientation(self.ijk_to_world, self.axis)

@@ -166,9 +166,10 @@ def test_a_segmentation_grid_that_is_turned(scene):
     assert np.count_nonzero(mask) * pixel**2 == pytest.approx(area, rel=0.03)
 
 
-def test_a_filled_segment_keeps_its_oblique_grid(scene):
+@pytest.mark.parametrize("angles", [(25, -15, 10), (45, 0, 0)])
+def test_a_filled_segment_keeps_its_oblique_grid(scene, angles):
     """What was accepted fills the segment, which does not show the drawn plane any more."""
-    case = Case((1.0, 1.0, 1.0), (25, -15, 10))
+    case = Case((1.0, 1.0, 1.0), angles)
     volume = scene.volume(gradient(case.shape), case.matrix)
     before = read_drawn(volume, scene.segmentation({"ball": case.painted(0)}, case.matrix))
     (drawn_index,) = before.structures[0].masks

@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from FoBSAMLib.image.oblique import fit_plane, plane_grid, plane_step, resample_steps, voxel_width
+from FoBSAMLib.image.oblique import (
+    covers,
+    fit_plane,
+    plane_grid,
+    plane_step,
+    resample_steps,
+    voxel_width,
+)
 from FoBSAMLib.image.volume import Volume
 
 SHAPE = (20, 50, 60)
@@ -80,6 +87,9 @@ def test_the_grid_covers_the_volume_with_a_slice_in_the_plane(matrix, normal):
     indices = (corners(matrix, SHAPE) - grid[:3, 3]) @ np.linalg.inv(grid[:3, :3]).T
     assert (indices > -1).all()
     assert (indices < shape[::-1]).all()
+    assert covers(grid, shape, matrix, SHAPE)
+    assert not covers(grid, (shape[0] + 2, *shape[1:]), matrix, SHAPE)
+    assert not covers(grid, shape, matrix, (SHAPE[0] + 9, *SHAPE[1:]))
 
 
 @pytest.mark.parametrize("matrix", GEOMETRIES)
