@@ -64,7 +64,7 @@ def accept(
     Raises FoBSAMError, before anything is changed, where a segment is gone or the segmentation
     cannot be edited voxel by voxel.
     """
-    _check(segmentation_node, results)
+    _check(volume_node, segmentation_node, results)
     grid = tags.SliceGrid.of(segmentation_node, drawn.ijk_to_world, drawn.shape, drawn.axis)
     # To the last digit as `read_drawn` will have it, an oblique grid from the tag: which of two
     # voxels is nearest may hang on it.
@@ -82,7 +82,7 @@ def accept(
         for segment_id, masks in results.items()
     }
     accepted = Accepted()
-    if not any(proposed.values()):
+    if not _would_change(proposed, now):
         return accepted
     folder = placement.folder_of(segmentation_node)
     modifying = segmentation_node.StartModify()
@@ -90,9 +90,10 @@ def accept(
     try:
         won = _settle(proposed, confidence, editing)
         for segment_id, masks in proposed.items():
-            job = _Segment(segmentation_node, segment_id, grid, target, editing, accepted)
+            spared = () if whole else kept[segment_id]
+            job = _Segment(segmentation_node, segment_id, grid, target, spared, editing, accepted)
             job.replace(masks, now[segment_id])
-            job.add(masks, won[segment_id], () if whole else kept[segment_id])
+            job.add(masks, won[segment_id])
         for segment_id in proposed:
             after = _slices_now(segmentation_node, segment_id, grid, ijk_to_world)
             touched = set(proposed[segment_id])
@@ -106,16 +107,21 @@ def accept(
     return accepted
 
 
-def _check(segmentation_node: slicer.vtkMRMLSegmentationNode, results: Masks) -> None:
+def _check(
+    volume_node: slicer.vtkMRMLVolumeNode,
+    segmentation_node: slicer.vtkMRMLSegmentationNode,
+    results: Masks,
+) -> None:
+    for what, node in (("volume", volume_node), ("segmentation", segmentation_node)):
+        if node.GetScene() is None:
+            raise FoBSAMError(
+                "bad_request",
+                f"The {what} {node.GetName()} was deleted.",
+                "Discard what was found, or load it again and start anew.",
+            )
     segmentation = segmentation_node.GetSegmentation()
-    if segmentation_node.GetScene() is None:
-        raise FoBSAMError(
-            "bad_request",
-            "The segmentation was deleted.",
-            "Undo that, or discard what was found.",
-        )
     for segment_id in results:
-        if segmentation.GetSegment(segment_id) is None:
+        if segment_id not in segmentation.GetSegmentIDs():
             raise FoBSAMError(
                 "bad_request",
                 f"The segment {segment_id} was deleted.",
@@ -168,6 +174,15 @@ def _kept(drawn: Drawn, now: Mapping[str, _Now], exact: bool) -> dict[str, set[i
     return kept
 
 
+def _would_change(proposed: Masks, now: Mapping[str, _Now]) -> bool:
+    """Whether there is anything to add or to replace: else there is nothing to undo either."""
+    return any(
+        mask.any() or index in now[segment_id].found
+        for segment_id, masks in proposed.items()
+        for index, mask in masks.items()
+    )
+
+
 def _settle(
     proposed: Masks, confidence: Mapping[str, Mapping[int, float]], editing: Editing
 ) -> dict[str, dict[int, np.ndarray]]:
@@ -193,6 +208,7 @@ class _Segment:
     segment_id: str
     grid: tags.SliceGrid
     target: Target
+    spared: Collection[int]  # slices of which no pixel's voxel may change
     editing: Editing
     accepted: Accepted
 
@@ -208,18 +224,14 @@ class _Segment:
         patch = self._on_target(stale)
         if patch is None:
             return
+        self.target.clear_slices(patch.voxels, patch.start, self.grid, self.spared)
         before = self._voxels(patch)
         self.editing.remove(self.segment_id, self._labelmap(patch, patch.voxels & before))
         gone = before & ~self._voxels(patch)
         self.accepted.removed[self.segment_id] = int(np.count_nonzero(gone))
 
-    def add(
-        self,
-        masks: Mapping[int, np.ndarray],
-        won: Mapping[int, np.ndarray],
-        spared: Collection[int],
-    ) -> None:
-        """Add the pixels won, without voxels of other segments and of ``spared`` slices."""
+    def add(self, masks: Mapping[int, np.ndarray], won: Mapping[int, np.ndarray]) -> None:
+        """Add the pixels won, without voxels of other segments."""
         patch = self._on_target(won)
         lost = sum(int(np.count_nonzero(masks[n])) - int(np.count_nonzero(won[n])) for n in masks)
         self.accepted.left_to_others[self.segment_id] = lost
@@ -228,7 +240,7 @@ class _Segment:
             return
         before = self._voxels(patch)
         wanted = patch.voxels & ~before
-        self.target.clear_slices(wanted, patch.start, self.grid, spared)
+        self.target.clear_slices(wanted, patch.start, self.grid, self.spared)
         others = self._others(patch)
         self.accepted.left_to_others[self.segment_id] += int(np.count_nonzero(wanted & others))
         wanted &= ~others

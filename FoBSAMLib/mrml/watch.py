@@ -11,11 +11,21 @@ import slicer
 import vtk
 
 from FoBSAMLib.errors import FoBSAMError
+from FoBSAMLib.mrml.labelmaps import BINARY_LABELMAP
 from FoBSAMLib.mrml.masks import SegmentMask, read_segments
 from FoBSAMLib.mrml.volumes import node_to_world
 
 #: What moved less than this, in mm, did not move.
 STILL = 1e-6
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    """A segment: its name, what is drawn of it, and when its labelmap was modified."""
+
+    name: str
+    checksum: int
+    modified: int
 
 
 @dataclass(frozen=True)
@@ -33,7 +43,7 @@ class Fingerprint:
     _geometry: tuple[float, ...]
     _moved_by: np.ndarray
     _segmentation_moved_by: np.ndarray
-    _drawings: dict[str, tuple[str, int]]
+    _drawings: dict[str, _Drawing]
 
     @classmethod
     def of(
@@ -46,9 +56,12 @@ class Fingerprint:
         drawings, moved_by = {}, np.eye(4)
         if segmentation_node is not None:
             moved_by = node_to_world(segmentation_node)
-            sums = _checksums(segmentation_node, segment_ids)
-            segmentation = segmentation_node.GetSegmentation()
-            drawings = {s: (segmentation.GetSegment(s).GetName(), sums[s]) for s in sums}
+            wanted = list(segment_ids)
+            sums = _checksums(segmentation_node, wanted)
+            drawings = {
+                one: _Drawing(_segment(segmentation_node, one).GetName(), sums[one], modified)
+                for one, modified in _modified(segmentation_node, wanted).items()
+            }
         return cls(
             volume_node,
             segmentation_node,
@@ -84,14 +97,16 @@ class Fingerprint:
             yield f"The segmentation {node.GetName()} was moved: its transform changed."
             return
         existing = node.GetSegmentation().GetSegmentIDs()
-        for segment_id, (name, _) in self._drawings.items():
+        for segment_id, drawing in self._drawings.items():
             if segment_id not in existing:
-                yield f"The segment {name} was deleted."
-        now = _checksums(node, [s for s in self._drawings if s in existing])
-        for segment_id, value in now.items():
-            name, before = self._drawings[segment_id]
-            if value != before:
-                yield f"What is drawn of {name} changed."
+                yield f"The segment {drawing.name} was deleted."
+        present = [segment_id for segment_id in self._drawings if segment_id in existing]
+        # A large segment's checksum takes a while, and most of the time nothing was touched.
+        modified = _modified(node, present)
+        touched = [one for one in present if modified[one] != self._drawings[one].modified]
+        for segment_id, value in _checksums(node, touched).items():
+            if value != self._drawings[segment_id].checksum:
+                yield f"What is drawn of {self._drawings[segment_id].name} changed."
 
 
 class Watch:
@@ -184,6 +199,16 @@ def _moved(node: slicer.vtkMRMLTransformableNode, before: np.ndarray) -> bool:
         return not np.allclose(node_to_world(node), before, rtol=0, atol=STILL)
     except FoBSAMError:
         return True
+
+
+def _segment(node: slicer.vtkMRMLSegmentationNode, segment_id: str) -> slicer.vtkSegment:
+    return node.GetSegmentation().GetSegment(segment_id)
+
+
+def _modified(node: slicer.vtkMRMLSegmentationNode, segment_ids: Iterable[str]) -> dict[str, int]:
+    """When each segment's labelmap was modified; no two labelmaps have the same number."""
+    labelmaps = {s: _segment(node, s).GetRepresentation(BINARY_LABELMAP) for s in segment_ids}
+    return {s: int(image.GetMTime()) if image else 0 for s, image in labelmaps.items()}
 
 
 def _checksums(node: slicer.vtkMRMLSegmentationNode, segment_ids: Iterable[str]) -> dict[str, int]:

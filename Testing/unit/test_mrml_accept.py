@@ -228,6 +228,15 @@ def test_a_slice_accepted_earlier_is_replaced_by_what_is_found_anew(scene):
     assert (case.voxels("liver") == first).all()
 
 
+def test_a_slice_accepted_earlier_that_is_now_empty_is_emptied(scene):
+    case = Case(scene, {"liver": LIVER})
+    case.accept({"liver": slices_of(FOUND_LIVER)})
+    accepted = case.accept({"liver": {4: np.zeros(SHAPE[1:], bool)}})
+    assert not case.voxels("liver")[4].any()
+    assert (case.voxels("liver")[5] == FOUND_LIVER[5]).all()
+    assert accepted.removed["liver"] == FOUND_LIVER[4].sum()
+
+
 def test_a_surface_made_by_the_user_is_made_again(scene):
     case = Case(scene, {"liver": LIVER, "spleen": SPLEEN})
     case.node.CreateClosedSurfaceRepresentation()
@@ -271,7 +280,17 @@ def test_nothing_to_add_is_no_step(scene):
     case = Case(scene, {"liver": LIVER})
     accepted = case.accept({"liver": {2: np.ones(SHAPE[1:], bool)}})
     assert not any(accepted.added.values())
+    case.accept({"liver": {4: np.zeros(SHAPE[1:], bool)}})
     assert not case.editing.undo()
+
+
+@pytest.mark.parametrize("gone", ["volume", "node"])
+def test_a_node_that_is_gone_is_refused(scene, gone):
+    case = Case(scene, {"liver": LIVER})
+    drawn = case.drawn()
+    scene.mrml.RemoveNode(getattr(case, gone))
+    with pytest.raises(FoBSAMError, match="was deleted"):
+        case.accept({"liver": slices_of(FOUND_LIVER)}, drawn=drawn)
 
 
 def test_a_segment_that_is_gone_is_refused_before_anything_changes(scene):
