@@ -28,7 +28,7 @@ format: env
 
 # The panel and the views, in a model of Slicer's window; no display is needed.
 screenshots: env
-	PYTHONPATH=Testing $(BIN)/python -m standin.screenshots Resources/Screenshots
+	PYTHONPATH=Testing $(BIN)/python -m standin.story Resources/Screenshots
 
 env: $(VENV)/.installed
 

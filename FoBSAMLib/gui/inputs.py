@@ -12,8 +12,8 @@ from slicer.i18n import tr as _
 
 from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.gui import settings
-from FoBSAMLib.mrml.drawn import Drawn, read_drawn
-from FoBSAMLib.mrml.navigation import slice_nodes
+from FoBSAMLib.mrml.drawn import Drawn, DrawnStructure, read_drawn
+from FoBSAMLib.mrml.navigation import jump_to_slice, slice_nodes
 from FoBSAMLib.mrml.run import Query, Run
 from FoBSAMLib.mrml.sequences import time_points
 from FoBSAMLib.mrml.watch import Watch
@@ -43,11 +43,13 @@ class Inputs:
         for value, text in AXES:
             ui.axisComboBox.addItem(_(text), value)
         ui.structuresList.connect("itemChanged(QListWidgetItem*)", self._ticked)
+        ui.structuresList.connect("itemClicked(QListWidgetItem*)", self._clicked)
         ui.queriesList.connect("itemChanged(QListWidgetItem*)", self._ticked)
         ui.axisComboBox.connect("currentIndexChanged(int)", self._axis_chosen)
 
     def set_parameters(self, parameters: Any) -> None:
         """Show a scene's choices (a parameter node), None for none."""
+        self.close()
         self._parameters = parameters
         self.refresh()
 
@@ -60,6 +62,7 @@ class Inputs:
         self._timer.stop()
         parameters = self._parameters
         if parameters is None:
+            self._on_changed()
             return
         with self._fill():
             self._ui.axisComboBox.setCurrentIndex(
@@ -76,6 +79,7 @@ class Inputs:
         """Look at nothing any more."""
         self._timer.stop()
         self._parameters = None
+        self.drawn, self.problem = None, ""
         if self._watch is not None:
             self._watch.close()
             self._watch = None
@@ -83,7 +87,8 @@ class Inputs:
     def make_run(self) -> Run:
         """The run that the user asks for; raises FoBSAMError where there is nothing to find."""
         parameters = self._parameters
-        if self.drawn is None:
+        gone = parameters is None or None in (parameters.volume, parameters.segmentation)
+        if self.drawn is None or gone:
             raise FoBSAMError("bad_request", self.problem or _("There is nothing to segment."))
         slices = None
         if not parameters.allSlices:
@@ -106,10 +111,12 @@ class Inputs:
         except FoBSAMError as error:
             return str(error)
         device = settings.device_used()
-        where = _("on {device}").format(device=device) if device else _("at first use more")
-        return _("{total} slices to look in: about {time}, {where}.").format(
-            total=total, time=duration(total * settings.seconds_a_slice()), where=where
+        text = _("{total} slices to look in, about {time}").format(
+            total=total, time=duration(total * settings.seconds_a_slice())
         )
+        if device:
+            return _("{slices} on {device}.").format(slices=text, device=device.upper())
+        return _("{slices}, and some seconds to start.").format(slices=text)
 
     @contextmanager
     def _fill(self) -> Any:
@@ -225,6 +232,19 @@ class Inputs:
         queries = _ticked_data(self._ui.queriesList)
         self._parameters.queries = [scene.GetNodeByID(node_id) for node_id in queries]
         self.refresh_soon()
+
+    def _clicked(self, item: Any) -> None:
+        """Show the slice on which a structure is painted, in the middle where there are several."""
+        for one in self.drawn.structures if self.drawn is not None else ():
+            if one.segment_id == item.data(qt.Qt.UserRole):
+                self.show_drawn(one)
+
+    def show_drawn(self, one: DrawnStructure) -> None:
+        """Show the slice on which a structure is painted."""
+        assert self.drawn is not None
+        index = sorted(one.masks)[len(one.masks) // 2]
+        grid = (self.drawn.ijk_to_world, self.drawn.shape, self.drawn.axis)
+        jump_to_slice(slice_nodes(slicer.mrmlScene), *grid, index, one.masks[index])
 
     def _axis_chosen(self, _index: int) -> None:
         if not self._filling and self._parameters is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import qt
 import slicer
 from slicer.i18n import tr as _
 
@@ -97,4 +96,4 @@ class Panel:
         self.review.refresh()
         self.computing.refresh()
         if not self.running.under_way:
-            qt.QTimer.singleShot(0, self._inputs_changed)
+            self.inputs.refresh_soon()

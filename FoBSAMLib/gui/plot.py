@@ -34,6 +34,7 @@ class ReviewPlot(qt.QWidget):
         self._on_click = on_click
         self._uncertain = uncertain
         self._bars: list[Bar] = []
+        self._slices = range(1)
         self._current: int | None = None
         self.setMinimumHeight(HEIGHT)
         self.setCursor(qt.QCursor(qt.Qt.PointingHandCursor))
@@ -44,9 +45,10 @@ class ReviewPlot(qt.QWidget):
             )
         )
 
-    def show_bars(self, bars: Sequence[Bar]) -> None:
-        """Show these slices, in the order of their index."""
+    def show_bars(self, bars: Sequence[Bar], slices: range) -> None:
+        """Show what is known of these slices."""
         self._bars = sorted(bars, key=lambda bar: bar.index)
+        self._slices = slices
         self.update()
 
     def show_current(self, index: int | None) -> None:
@@ -93,7 +95,7 @@ class ReviewPlot(qt.QWidget):
             painter.setPen(_pen(text))
             box = qt.QRect(0, round(y) - 8, MARGIN - 5, 16)
             painter.drawText(box, int(qt.Qt.AlignRight | qt.Qt.AlignVCenter), f"{value:.1f}")
-        low, high = self._bars[0].index, self._bars[-1].index
+        low, high = self._slices[0], self._slices[-1]
         y = self.height - BOTTOM + 3
         width = self.width - 8 - MARGIN
         below = qt.QRect(MARGIN, y, width, BOTTOM - 3)
@@ -129,7 +131,7 @@ class ReviewPlot(qt.QWidget):
 
     def _paint_current(self, painter: qt.QPainter, text: qt.QColor) -> None:
         shown = self._current
-        if shown is None or not self._bars[0].index <= shown <= self._bars[-1].index:
+        if shown is None or shown not in self._slices:
             return
         painter.setPen(_pen(text, style=qt.Qt.DashLine))
         x = self._x(shown)
@@ -140,11 +142,10 @@ class ReviewPlot(qt.QWidget):
 
     def _step(self) -> float:
         """Pixels from one slice to the next."""
-        span = self._bars[-1].index - self._bars[0].index
-        return (self.width - 8 - MARGIN - 12) / max(1, span)
+        return (self.width - 8 - MARGIN) / len(self._slices)
 
     def _x(self, index: int) -> float:
-        return MARGIN + 6 + (index - self._bars[0].index) * self._step()
+        return MARGIN + (index - self._slices[0] + 0.5) * self._step()
 
     def _y(self, value: float) -> float:
         return self.height - BOTTOM - value * (self.height - BOTTOM - TOP)

@@ -74,8 +74,10 @@ class Review:
         self._list(run)
         target, ui = self.target, self._ui
         results = target.results(self.segment_id) if target is not None else {}
-        ui.reviewButton.setEnabled(run is not None)
-        self.plot.show_bars(self._bars(run, target, results))
+        if ui.reviewButton.isEnabled() != (run is not None):
+            ui.reviewButton.setEnabled(run is not None)
+            ui.reviewButton.collapsed = run is None
+        self.plot.show_bars(self._bars(run, target, results), _slices(run, target))
         if run is not None and target is not None and target.image is not None:
             self.views.follow(target.image.ijk_to_ras, target.image.shape, run.axis)
         else:
@@ -214,14 +216,20 @@ class Review:
     def _bars(self, run: Run | None, target: Target | None, results: Slices) -> list[Bar]:
         if run is None or target is None or target.image is None:
             return []
-        rows, columns = target.image.slice_spacing(run.axis)
-        pixel = rows * columns
+        pixel = self._pixel(run, target)
         bars = [Bar(n, pixel * int(r.mask.sum()), r.confidence) for n, r in results.items()]
         if target.own:
             drawn = next(one for one in run.drawn.structures if one.segment_id == self.segment_id)
             masks = drawn.masks.items()
             bars += [Bar(n, pixel * int(mask.sum()), None) for n, mask in masks]
         return bars
+
+    def _pixel(self, run: Run, target: Target) -> float:
+        """Area of a slice's pixel in mm²."""
+        if target.image is None:
+            return 0.0
+        rows, columns = target.image.slice_spacing(run.axis)
+        return rows * columns
 
     def _uncertain(self, results: Slices) -> list[int]:
         return sorted(n for n, result in results.items() if result.confidence < UNCERTAIN)
@@ -260,11 +268,12 @@ class Review:
             if index in target.answered.get(self.segment_id, ()):
                 return _("Slice {index}: your answer counts in the next run").format(index=index)
             return _("Slice {index}: no result").format(index=index)
-        text = _("Slice {index}: confidence {confidence:.2f}").format(
-            index=index, confidence=result.confidence
+        what = _("judged not to hold the structure")
+        if result.mask.any():
+            what = _("{area:.0f} mm²").format(area=self._pixel(run, target) * result.mask.sum())
+        text = _("Slice {index}: {what}, confidence {confidence:.2f}").format(
+            index=index, what=what, confidence=result.confidence
         )
-        if not result.mask.any():
-            text = _("{slice}, judged not to hold the structure").format(slice=text)
         return _("{slice} - look at it").format(slice=text) if _doubtful(result) else text
 
     def _corrected(self) -> None:
@@ -275,6 +284,13 @@ class Review:
         target = self.target
         if target is not None and target.preview is not None:
             target.preview.show_3d(shown)
+
+
+def _slices(run: Run | None, target: Target | None) -> range:
+    """All slices of a target."""
+    if run is None or target is None or target.image is None:
+        return range(1)
+    return range(target.image.slice_count(run.axis))
 
 
 def _doubtful(result: Any) -> bool:

@@ -120,7 +120,8 @@ class Running:
         """Show what can be pressed, and how far the run is."""
         ui, running = self._ui, self.under_way
         ui.segmentButton.setEnabled(not running and self._inputs.drawn is not None)
-        ui.segmentButton.setText(_("Segment again") if self.run is not None else _("Segment"))
+        again = self.run is not None and not running
+        ui.segmentButton.setText(_("Segment again") if again else _("Segment"))
         ui.cancelButton.setEnabled(running and not (self.run and self.run.cancelled))
         ui.progressBar.setVisible(running)
         ui.costLabel.setVisible(not running)

@@ -349,6 +349,11 @@ class Run:
             target.image.shape,
             "" if target.own else target.label,
         )
+        if target.own:
+            # Without the slices that were drawn, what is shown would have gaps.
+            for one in self.drawn.structures:
+                for index, mask in one.masks.items():
+                    target.preview.put(one.segment_id, self.axis, index, mask)
 
     def _set(self, conversation: Conversation, target: Target, support: Support) -> Steps[None]:
         assert target.image is not None

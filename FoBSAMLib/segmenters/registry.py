@@ -72,7 +72,7 @@ class _PublishedSam:
                 "weights_missing",
                 f"The weights file {self.file_name} is not in {published.parent}.",
                 f"Get it from {_SAM_URL}{self.file_name} and put it there, or name another "
-                f"place: --segmenter sam-{self.architecture.replace('_', '-')}:FILE",
+                f"place: sam-{self.architecture.replace('_', '-')}:FILE",
             )
         from FoBSAMLib.models.device import choose_device
         from FoBSAMLib.segmenters.sam import SamSegmenter

@@ -1,23 +1,18 @@
 """Pictures of a module's panel beside the views, as Slicer's window shows them, without a window.
 
 ``compose`` draws the panel on the left and Slicer's four views on the right, each under its bar:
-the colour, the letter, the slider and the position. Run as a program it writes the pictures of the
-documentation into a folder.
+the colour, the letter, the slider and the position. `standin.story` composes the pictures of the
+documentation.
 """
 
 from __future__ import annotations
-
-import os
-import sys
-from pathlib import Path
 
 import numpy as np
 import slicer
 import vtk
 from PySide6 import QtCore, QtGui, QtWidgets
 
-from standin import scene, views
-from standin.example import add_example
+from standin import views
 from standin.pythonqt import unwrap
 from standin.scene import SLICE_VIEWS
 
@@ -226,22 +221,3 @@ def _image(pixels: np.ndarray) -> QtGui.QImage:
     return QtGui.QImage(
         pixels.tobytes(), width, height, 3 * width, QtGui.QImage.Format.Format_RGB888
     ).copy()
-
-
-def main(folder: Path) -> None:
-    """The views of the example in both themes, beside an empty panel."""
-    os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-    QtWidgets.QApplication([])
-    scene.install()
-    manager = views.make_layout_manager(slicer.app)
-    _volume, segmentation = add_example()
-    segmentation.CreateClosedSurfaceRepresentation()
-    fit_views(manager)
-    folder.mkdir(parents=True, exist_ok=True)
-    for theme in _THEMES:
-        use_theme(theme)
-        compose(QtWidgets.QWidget(), manager).save(str(folder / f"views-{theme}.png"))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
