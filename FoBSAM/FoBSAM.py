@@ -108,6 +108,7 @@ class FoBSAMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = None
         self._parameterNode = None
         self._parameterNodeGuiTag = None
+        self._entered = False
 
     def setup(self) -> None:
         """Called when the module is opened for the first time."""
@@ -129,11 +130,13 @@ class FoBSAMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def enter(self) -> None:
         """Called each time the module is opened."""
+        self._entered = True
         self.initializeParameterNode()
         self.panel.enter()
 
     def exit(self) -> None:
         """Called each time another module is opened; a run goes on."""
+        self._entered = False
         self.panel.exit()
         self.setParameterNode(None)
 
@@ -155,12 +158,12 @@ class FoBSAMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onSceneEndClose(self, caller, event) -> None:
         """Begin with the new scene, if the module is open."""
-        if self.parent.isEntered:
+        if self._entered:
             self.initializeParameterNode()
 
     def onSceneEndImport(self, caller, event) -> None:
         """A scene was loaded: its choices count."""
-        if self.parent.isEntered:
+        if self._entered:
             self.initializeParameterNode()
 
     def initializeParameterNode(self) -> None:

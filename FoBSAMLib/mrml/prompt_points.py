@@ -52,7 +52,8 @@ class PromptPoints:
         self.background = self._add_list(scene, "FoBSAM background", RED)
 
     def on_edited(self, callback: Edited) -> None:
-        """Call ``callback`` with the slice's prompts after each thing the user did to them."""
+        """Call ``callback`` with the slice's prompts whenever the user has changed them, and on the
+        way while a point is dragged."""
         self._callbacks.append(callback)
 
     def show(self, prompts: Prompts, axis: Axis, index: int) -> None:
@@ -142,10 +143,10 @@ class PromptPoints:
     def _look(self, *_: object) -> None:
         """Tell what the prompts are now, if they differ from what was told last.
 
-        One thing the user does is several events, and placing a point begins with one that only
-        follows the mouse: what counts is where the points are once nothing is dragged.
+        While a point is dragged that is on the way, too, so that the mask can follow. Placing a
+        point begins with one that only follows the mouse: that is none yet.
         """
-        if self._own_change or self._dragging:
+        if self._own_change:
             return
         prompts = Prompts(self._read(self.background), self._read(self.foreground))
         if _same(prompts, self._known):
@@ -163,7 +164,8 @@ class PromptPoints:
             world = np.array(node.GetNthControlPointPositionWorld(n))
             point = self._to_slice(world)
             allowed = self._to_world(point[np.newaxis])[0]
-            if not np.allclose(world, allowed, atol=STILL):
+            # What is being dragged is left to the mouse until it is let go.
+            if not self._dragging and not np.allclose(world, allowed, atol=STILL):
                 self._own_change = True
                 node.SetNthControlPointPositionWorld(n, *allowed)
                 self._own_change = False

@@ -98,13 +98,25 @@ def test_showing_and_hiding_tells_nobody(points, told):
     assert not points.foreground.GetDisplayNode().GetVisibility()
 
 
-def test_a_point_dragged_is_told_once_at_the_end(points, told):
+def test_a_point_dragged_is_told_on_its_way_and_not_again_at_the_end(points, told):
     points.show(PROMPTS, "k", 5)
     drag(points.background, 1, world(4, 5, 5), world(5, 6, 5), world(6.5, 7, 5))
-    assert len(told) == 1
-    assert np.allclose(told[0].background, [[1, 2], [6.5, 7], [10, 11]], atol=1e-4)
-    assert told[0].background.dtype == np.float32
-    assert np.allclose(told[0].foreground, PROMPTS.foreground)
+    way = [prompts.background[1] for prompts in told]
+    assert np.allclose(way, [[4, 5], [5, 6], [6.5, 7]], atol=1e-4)
+    assert np.allclose(told[-1].background, [[1, 2], [6.5, 7], [10, 11]], atol=1e-4)
+    assert told[-1].background.dtype == np.float32
+    assert np.allclose(told[-1].foreground, PROMPTS.foreground)
+
+
+def test_a_point_dragged_out_of_the_plane_returns_when_it_is_let_go(points, told):
+    points.show(PROMPTS, "k", 5)
+    node = points.background
+    node.InvokeEvent(node.PointStartInteractionEvent)
+    node.SetNthControlPointPositionWorld(1, *world(6, 7, 8))
+    assert np.allclose(positions(node)[1], world(6, 7, 8)), "the mouse has it"
+    node.InvokeEvent(node.PointEndInteractionEvent)
+    assert not np.allclose(positions(node)[1], world(6, 7, 8))
+    assert np.isclose((np.linalg.inv(TILTED) @ [*positions(node)[1], 1])[2], 5, atol=1e-3)
 
 
 def test_a_click_that_moves_nothing_is_not_told(points, told):
