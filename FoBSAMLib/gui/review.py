@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import qt
 import slicer
 import slicer.util
 from slicer.i18n import tr as _
@@ -18,7 +19,11 @@ from FoBSAMLib.gui.running import Running
 from FoBSAMLib.gui.views import SliceViews
 from FoBSAMLib.mrml.accept import Accepted
 from FoBSAMLib.mrml.run import UNCERTAIN, Run, Slices, Target
+from FoBSAMLib.mrml.sequences import show_time_point
 from FoBSAMLib.mrml.widget_editing import WidgetEditing
+
+#: Milliseconds without a change after which surfaces are made.
+SURFACES = 400
 
 
 class Review:
@@ -40,6 +45,11 @@ class Review:
         self._on_accepted = on_accepted
         self._listed: list[str] = []
         self._filling = False
+        self._following = True
+        self._surfaces = qt.QTimer()
+        self._surfaces.setSingleShot(True)
+        self._surfaces.setInterval(SURFACES)
+        self._surfaces.connect("timeout()", self._make_surfaces)
         self.views = SliceViews(self._view_moved)
         self.plot = ReviewPlot(self.go_to, UNCERTAIN)
         ui.plotLayout.addWidget(self.plot)
@@ -55,7 +65,7 @@ class Review:
             getattr(ui, name).connect("clicked(bool)", lambda _checked, act=act: act())
         ui.targetComboBox.connect("currentIndexChanged(int)", self._chosen)
         ui.structureComboBox.connect("currentIndexChanged(int)", self._chosen)
-        ui.show3DCheckBox.connect("toggled(bool)", self._show_3d)
+        ui.show3DCheckBox.connect("toggled(bool)", lambda _shown: self._show_3d())
 
     @property
     def target(self) -> Target | None:
@@ -72,6 +82,7 @@ class Review:
         """Show what there is by now."""
         run = self._running.run
         self._list(run)
+        self._follow(run)
         target, ui = self.target, self._ui
         results = target.results(self.segment_id) if target is not None else {}
         if ui.reviewButton.isEnabled() != (run is not None):
@@ -89,9 +100,11 @@ class Review:
         ui.discardButton.setEnabled(idle)
         ui.uncertainButton.setEnabled(bool(self._uncertain(results)))
         ui.suggestButton.setEnabled(idle and target is not None and target.own)
+        self._show_3d()
 
     def close(self) -> None:
         """Look at nothing any more: the module is left, or the scene goes."""
+        self._surfaces.stop()
         self.views.unfollow()
         self.points.hide()
 
@@ -203,6 +216,7 @@ class Review:
         if listed == self._listed:
             return
         self._listed = listed
+        self._following = True
         self._filling = True
         self._ui.targetComboBox.clear()
         self._ui.structureComboBox.clear()
@@ -234,12 +248,35 @@ class Review:
     def _uncertain(self, results: Slices) -> list[int]:
         return sorted(n for n, result in results.items() if result.confidence < UNCERTAIN)
 
+    def _follow(self, run: Run | None) -> None:
+        """During a run show the volume that it has come to, until the user chooses one."""
+        if run is None or run.current not in run.targets or not self._running.under_way:
+            return
+        row = run.targets.index(run.current)
+        if self._following and row != self._ui.targetComboBox.currentIndex:
+            self._filling = True
+            self._ui.targetComboBox.setCurrentIndex(row)
+            self._filling = False
+            self._show_target()
+
     def _chosen(self, _index: int) -> None:
         if not self._filling:
+            self._following = False
+            self._show_target()
             self.refresh()
-            target = self.target
-            if target is not None and not target.own:
-                slicer.util.setSliceViewerLayers(background=target.node)
+
+    def _show_target(self) -> None:
+        """Show the volume, and of the previews its own: others may lie in the same place."""
+        run, target = self._running.run, self.target
+        if run is None or target is None:
+            return
+        for one in run.targets:
+            if one.preview is not None:
+                one.preview.node.GetDisplayNode().SetVisibility(one is target)
+        if target.query.point is not None:
+            show_time_point(target.node, target.query.point)
+        if len(run.targets) > 1:
+            slicer.util.setSliceViewerLayers(background=target.node)
 
     def _view_moved(self, index: int | None) -> None:
         self._show_slice()
@@ -280,10 +317,20 @@ class Review:
         """A slice's mask was made again from its points."""
         self.refresh()
 
-    def _show_3d(self, shown: bool) -> None:
+    def _show_3d(self) -> None:
+        """Have the surfaces made soon; that takes long, so once for many changes."""
+        target = self.target
+        if target is None or target.preview is None:
+            return
+        if not self._ui.show3DCheckBox.checked:
+            target.preview.show_3d(False)
+        elif not self._running.under_way:
+            self._surfaces.start()
+
+    def _make_surfaces(self) -> None:
         target = self.target
         if target is not None and target.preview is not None:
-            target.preview.show_3d(shown)
+            target.preview.show_3d(True)
 
 
 def _slices(run: Run | None, target: Target | None) -> range:

@@ -69,6 +69,7 @@ class Preview:
         self._masks: dict[str, np.ndarray] = {}
         self._images: dict[str, slicer.vtkOrientedImageData] = {}
         self._changed: set[str] = set()
+        self._surfaces = False  # whether there are any of what is shown
         self._boxes: dict[str, np.ndarray] = {}
         for drawn in drawn_structures:
             self._add(drawn.segment_id, drawn.structure, shape)
@@ -117,6 +118,8 @@ class Preview:
         The surfaces in 3-D views go, since they are of what was before: they take long, so
         `show_3d` makes them again when the caller has the time.
         """
+        if self._changed:
+            self._surfaces = False
         modifying = self.node.StartModify()
         for segment_id in self._changed:
             image = self._images[segment_id]
@@ -133,7 +136,9 @@ class Preview:
         """Make the surfaces of what was found and show them in 3-D views; or hide them."""
         if visible:
             self.flush()
-            self._make_surfaces()
+            if not self._surfaces:
+                self._make_surfaces()
+                self._surfaces = True
         self._display.SetVisibility3D(visible)
 
     def remove(self) -> None:

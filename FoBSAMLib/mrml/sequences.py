@@ -55,6 +55,17 @@ def time_points(volume_node: slicer.vtkMRMLVolumeNode | None) -> tuple[TimePoint
     )
 
 
+def show_time_point(volume_node: slicer.vtkMRMLVolumeNode, point: TimePoint) -> None:
+    """Have the sequence browser show a time point of the sequence that a volume node shows."""
+    browser = _browser(volume_node)
+    if browser is None:
+        return
+    master = browser.GetMasterSequenceNode()
+    values = [master.GetNthIndexValue(n) for n in range(master.GetNumberOfDataNodes())]
+    if point.value in values:
+        browser.SetSelectedItemNumber(values.index(point.value))
+
+
 def store(
     volume_node: slicer.vtkMRMLVolumeNode,
     structures: Iterable[DrawnStructure],
