@@ -78,6 +78,7 @@ def tell(folder: Path) -> None:
     pictures.take("running")
     standin.wait_until(lambda: not panel.running.under_way, 120)
     standin.click(ui.show3DCheckBox)
+    standin.wait(2.0)  # surfaces are made when nothing changes any more
     screenshots.fit_views(slicer.app.layoutManager())
     standin.click(ui.uncertainButton)
     pictures.take("review")
