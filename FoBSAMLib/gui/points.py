@@ -38,6 +38,7 @@ class Points:
         self._place: Place | None = None
         self._wanted: tuple[Place, Prompts] | None = None
         self._job: Job | None = None
+        self._placing: tuple[Any, int] | None = None
         ui.promptsCheckBox.connect("toggled(bool)", lambda _checked: self._show_again())
         ui.addForegroundButton.connect("clicked(bool)", lambda _checked: self._add("foreground"))
         ui.addBackgroundButton.connect("clicked(bool)", lambda _checked: self._add("background"))
@@ -91,6 +92,7 @@ class Points:
             self._points = None
 
     def _hide_points(self) -> None:
+        self._stop_placing()
         if self._points is not None:
             self._points.hide()
 
@@ -107,8 +109,6 @@ class Points:
 
     def _edited(self, prompts: Prompts) -> None:
         """Have the mask made again, unless the last one is still being made: then after it."""
-        for name in ("addForegroundButton", "addBackgroundButton"):
-            getattr(self._ui, name).setChecked(False)
         if self._place is not None:
             self._wanted = (self._place, prompts)
             self._correct()
@@ -151,18 +151,32 @@ class Points:
         self._corrected(target)
 
     def _add(self, kind: str) -> None:
-        """Let the user place one point in a view by a click."""
-        place = self._place
-        if place is None or self._points is None:
-            return
+        """Let the user place one point in a view by a click; pressed again, no more."""
+        logic = slicer.app.applicationLogic()
+        selection, interaction = logic.GetSelectionNode(), logic.GetInteractionNode()
         wanted = getattr(self._ui, f"add{kind.capitalize()}Button").checked
-        selection = slicer.app.applicationLogic().GetSelectionNode()
-        interaction = slicer.app.applicationLogic().GetInteractionNode()
-        if not wanted:
-            interaction.SetCurrentInteractionMode(interaction.ViewTransform)
+        self._stop_placing()
+        if not wanted or self._points is None:
             return
-        node = getattr(self._points, kind)
         selection.SetReferenceActivePlaceNodeClassName("vtkMRMLMarkupsFiducialNode")
-        selection.SetActivePlaceNodeID(node.GetID())
+        selection.SetActivePlaceNodeID(getattr(self._points, kind).GetID())
         interaction.SetPlaceModePersistence(0)
         interaction.SetCurrentInteractionMode(interaction.Place)
+        getattr(self._ui, f"add{kind.capitalize()}Button").setChecked(True)
+        changed = interaction.InteractionModeChangedEvent
+        self._placing = (interaction, interaction.AddObserver(changed, self._mode_changed))
+
+    def _mode_changed(self, interaction: Any, _event: str) -> None:
+        """A point was placed, or the user does something else."""
+        if interaction.GetCurrentInteractionMode() != interaction.Place:
+            self._stop_placing()
+
+    def _stop_placing(self) -> None:
+        if self._placing is not None:
+            interaction, tag = self._placing
+            interaction.RemoveObserver(tag)
+            self._placing = None
+            if interaction.GetCurrentInteractionMode() == interaction.Place:
+                interaction.SetCurrentInteractionMode(interaction.ViewTransform)
+        for button in (self._ui.addForegroundButton, self._ui.addBackgroundButton):
+            button.setChecked(False)
