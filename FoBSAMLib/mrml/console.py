@@ -1,11 +1,10 @@
 """`segment` for Slicer's Python console and for scripts, also without Slicer's application."""
 
+# ruff: noqa: N802, N803 (parameters and methods as Slicer's own API spells them)
+
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
-from functools import cache
 from typing import Any
 
 import slicer
@@ -15,21 +14,29 @@ from FoBSAMLib.mrml.accept import Accepted
 from FoBSAMLib.mrml.drawn import read_drawn
 from FoBSAMLib.mrml.editing import Editing, LogicEditing
 from FoBSAMLib.mrml.navigation import slice_nodes
+from FoBSAMLib.mrml.request import Progress, Request
 from FoBSAMLib.mrml.run import Query, Run, Slices, Target
-from FoBSAMLib.session.results import SliceResult
-from FoBSAMLib.worker.conversation import Conversation, Steps
-from FoBSAMLib.worker.transport import SubprocessTransport
-
-#: Called after every slice with how many are done, how many there are, and the slice's result.
-Progress = Callable[[int, int, SliceResult], None]
+from FoBSAMLib.mrml.sequences import time_points
 
 
 class Segmented:
-    """What `segment` found, or is finding: previews in the scene until accepted or discarded."""
+    """What `segment` found, or is finding: previews in the scene until accepted or discarded.
+
+    Results are asked for by the volume node they are in, None for the first one (the volume that
+    was drawn on, where it was looked in), and of a sequence by the index value of the time point.
+
+    Example::
+
+        found = mrml.segment(volume, segmentation, accept=False)
+        for index, result in sorted(found.slices("Segment_1").items()):
+            print(index, result.confidence, result.mask.sum())
+        found.accept()
+    """
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._job: Any = None
+        self._request: Request | None = None
+        self._targets = list(run.targets)
         #: What computed: names, weights' checksums, device; empty before the end.
         self.models: dict[str, str] = {}
         #: What the user should know, one sentence each.
@@ -37,107 +44,178 @@ class Segmented:
 
     @property
     def volumes(self) -> list[Any]:
-        """The volume nodes looked in that were not accepted or discarded."""
-        return [target.node for target in self._run.targets]
+        """The volume nodes looked in that were not accepted or discarded; of a sequence, one."""
+        return list(dict.fromkeys(target.node for target in self._run.targets))
 
     @property
     def done(self) -> bool:
-        """Whether it has ended."""
-        return self._job is None or bool(self._job.ended)
+        """Whether it has ended, however it did."""
+        return self._request is None or self._request.ended
 
-    def slices(self, segmentID: str, volumeNode: Any = None) -> Slices:  # noqa: N803
-        """Results of a structure by slice index, in a volume (the first for None)."""
-        return self._target(volumeNode).results(segmentID)
+    @property
+    def cancelled(self) -> bool:
+        """Whether it was told to stop before its end."""
+        return self._run.cancelled
 
-    def previewNode(self, volumeNode: Any = None) -> Any:  # noqa: N802, N803
-        """The segmentation node that shows what was found in a volume."""
-        preview = self._target(volumeNode).preview
+    def slices(self, segmentID: str, volumeNode: Any = None, timePoint: str = "") -> Slices:
+        """Results of a structure (`FoBSAMLib.session.results.SliceResult`) by slice index, also
+        when they were accepted."""
+        return self._target(volumeNode, timePoint).results(segmentID)
+
+    def previewNode(self, volumeNode: Any = None, timePoint: str = "") -> Any:
+        """The segmentation node that shows what was found, None where there is none (any more)."""
+        preview = self._target(volumeNode, timePoint).preview
         return preview.node if preview is not None else None
 
+    def resultNode(self, volumeNode: Any = None, timePoint: str = "") -> Any:
+        """The segmentation node with what was accepted, None before; for other time points of a
+        sequence the one that shows theirs as they are browsed."""
+        return self._target(volumeNode, timePoint).written
+
     def cancel(self) -> None:
-        """Stop before the next slice; what was found stays."""
+        """Stop before the next slice; what was found stays, and is accepted where `segment` was
+        told to accept."""
         self._run.cancel()
 
-    def accept(self, volumeNode: Any = None, editing: Editing | None = None) -> Accepted | None:  # noqa: N803
-        """Write what was found in a volume (the first for None) into the segmentation, as one
-        step that can be undone; for another volume, into a segmentation of its own.
+    def accept(self, volumeNode: Any = None, editing: Editing | None = None) -> Accepted | None:
+        """Write what was found into the segmentation, as one step that can be undone; of other
+        volumes, into segmentations of their own.
 
-        Raises FoBSAMError, with nothing changed, where that cannot be, or where image, drawing
-        or geometry have changed since.
+        Args:
+            volumeNode: of this volume alone; None for all.
+            editing: whose undo and masking it is. None stands for the Segment Editor that the
+                user sees, or, without Slicer's application, for one of no further use.
+
+        Returns:
+            What became of the results in the segmentation, None where there were none for it.
+
+        Raises:
+            FoBSAMError: image, drawing or geometry have changed since, or a node is gone; nothing
+                is changed then. It has not ended yet; there are no such results.
         """
-        target = self._target(volumeNode)
-        problem = self._run.problems(target)
-        if problem:
+        if not self.done:
             raise FoBSAMError(
-                "bad_request", f"The results do not fit any more: {problem}", "Segment again."
+                "bad_request", "The run has not ended yet.", "Wait for its end, or cancel it."
             )
-        accepted = self._run.accept(target, editing or _editing())
-        self._run.targets.remove(target)
+        targets = [t for t in self._run.targets if volumeNode is None or t.node is volumeNode]
+        if not targets:
+            raise _nothing_there()
+        for target in targets:
+            problem = self._run.problems(target)
+            if problem:
+                raise FoBSAMError(
+                    "bad_request", f"The results do not fit any more: {problem}", "Segment again."
+                )
+        accepted = None
+        for target in targets:
+            editing = editing or _editing(target.node.GetScene())
+            accepted = self._run.accept(target, editing) or accepted
+            self._run.targets.remove(target)
         return accepted
 
     def discard(self) -> None:
-        """Remove the previews; the segmentation stays as it is."""
+        """Remove the previews, and stop where it has not ended: neither ``onDone`` nor ``onError``
+        is called. The segmentation stays as it is."""
+        if self._request is not None:
+            self._request.drop()
         self._run.discard()
         self._run.targets.clear()
 
-    def _target(self, node: Any) -> Target:
-        for target in self._run.targets:
-            if node is None or target.node is node:
+    def _target(self, node: Any, time_point: str) -> Target:
+        for target in self._targets:
+            point = target.query.point
+            value = point.value if point is not None else ""
+            if node in (None, target.node) and time_point in ("", value):
                 return target
-        raise FoBSAMError("bad_request", "There are no results for this volume.", "See volumes.")
+        raise _nothing_there()
+
+    def _end(self, models: dict[str, str], notes: list[str]) -> None:
+        """It is through: the previews show everything, one for each volume."""
+        self.models, self.notes = models, notes
+        shown = set()
+        for target in self._run.targets:
+            if target.preview is not None:
+                target.preview.flush()
+                target.preview.node.GetDisplayNode().SetVisibility(target.node not in shown)
+                shown.add(target.node)
 
 
 def segment(
-    volumeNode: Any,  # noqa: N803
-    segmentationNode: Any,  # noqa: N803
-    segmentIDs: Iterable[str] | None = None,  # noqa: N803
+    volumeNode: Any,
+    segmentationNode: Any,
+    segmentIDs: Iterable[str] | None = None,
     *,
-    queries: Sequence[Any] = (),
-    ownVolume: bool = True,  # noqa: N803
+    queries: Iterable[Any] = (),
+    ownVolume: bool = True,
+    timePoints: bool = False,
     slices: range | None = None,
     axis: str = "auto",
     generator: str = "fob-lite",
     segmenter: str = "compact",
     device: str = "auto",
-    workerCommand: Sequence[str] | None = None,  # noqa: N803
+    workerCommand: Sequence[str] | None = None,
     accept: bool = True,
+    editing: Editing | None = None,
     progress: Progress | None = None,
-    onDone: Callable[[Segmented], None] | None = None,  # noqa: N803
-    onError: Callable[[FoBSAMError], None] | None = None,  # noqa: N803
+    onDone: Callable[[Segmented], object] | None = None,
+    onError: Callable[[FoBSAMError], object] | None = None,
 ) -> Segmented:
     """Find what is drawn on a few slices of a volume in its other slices, or in other volumes.
 
     Waits until it is through; with ``onDone`` it returns at once, and Slicer's event loop does
-    the rest.
+    the rest (without Slicer's application it waits all the same). What is drawn, in whatever
+    slice view, is never changed; accepted results are no supports of the next call.
 
     Args:
         volumeNode: the volume that was drawn on; under no parent transform or a linear one.
-        segmentationNode: holds what is drawn, in segments.
+        segmentationNode: holds what is drawn, in segments, on any grid.
         segmentIDs: segments to find; all that are drawn for None.
         queries: other volume nodes to look in.
-        ownVolume: whether to look in the volume's own other slices.
-        slices: of the volume, along the axis of the drawing; all for None.
-        axis: "i", "j" or "k" where it is not plain along which axis was drawn.
-        generator, segmenter, device, workerCommand: as for `FoBSAMLib.WorkerSession`.
-        accept: write the results into the segmentation at the end, as one step that can be
-            undone; else they stay a preview, see `Segmented`.
-        progress: called after every slice.
-        onDone: called at the end, with what is returned.
+        ownVolume: whether to look in the volume's own other slices. One that has none left, as a
+            photograph, is left out where there are other volumes.
+        timePoints: look in the other time points of the sequence that the volume is shown of.
+        slices: of the volume itself, along the axis of the drawing; all for None. For a drawing in
+            an oblique view, slices parallel to it.
+        axis: of the volume, "i", "j" or "k", where it is not plain along which was drawn.
+        generator, segmenter, device: what computes, and where; as for `FoBSAMLib.WorkerSession`.
+        workerCommand: what starts the worker, as in ``["ssh", "host", "fobsam", "worker"]``; this
+            computer's own for None.
+        accept: write the results at the end, as `Segmented.accept` does, also what was found
+            before a cancel; else they stay a preview.
+        editing: see `Segmented.accept`.
+        progress: called after every slice with how many are done, how many there will be, and
+            the slice's result. Returning False cancels. What it raises ends the call, and is
+            raised here, or printed and told to ``onError``.
+        onDone: called at the end, also after a cancel, with what is returned here. What it raises
+            is printed, as with ``onError``.
         onError: called with what goes wrong after the return; without it that is printed.
 
     Returns:
         What was found, or is being found.
 
     Raises:
-        FoBSAMError: nothing is drawn, or not on slices; no image; another run is under way; and
-            what goes wrong on the way, unless ``onDone`` is given.
+        FoBSAMError: nothing is drawn, or not on slices; no image; a non-linear transform; no such
+            slices; another call is under way; and, unless ``onDone`` is given, what goes wrong on
+            the way. Then no preview is left, and nothing of that volume is written.
+
+    Example::
+
+        from FoBSAMLib import mrml
+
+        volume, segmentation = getNode("CT"), getNode("Segmentation")
+        found = mrml.segment(volume, segmentation)  # and into the segmentation
+        mrml.segment(volume, segmentation, queries=[getNode("CT_2")], ownVolume=False)
+
+        def done(found):
+            print(len(found.slices("Segment_1")), "slices")
+
+        mrml.segment(volume, segmentation, accept=False, onDone=done, onError=print)
     """
-    if segmentIDs is not None:
-        segmentIDs = list(segmentIDs)  # noqa: N806
-    views = slice_nodes(volumeNode.GetScene()) if volumeNode is not None else []
+    scene = volumeNode.GetScene() if volumeNode is not None else None
+    views = slice_nodes(scene) if scene is not None else []
     drawn = read_drawn(volumeNode, segmentationNode, segmentIDs, views, axis)
-    named = [Query(node.GetName(), node) for node in queries]
-    run = Run(drawn, volumeNode, segmentationNode, own=ownVolume, slices=slices, queries=named)
+    others = _queries(volumeNode, queries, time_points=timePoints)
+    run = Run(drawn, volumeNode, segmentationNode, own=ownVolume, slices=slices, queries=others)
     engine = _engine()
     if engine.busy:
         raise FoBSAMError(
@@ -146,105 +224,80 @@ def segment(
     command = list(workerCommand) if workerCommand is not None else None
     engine.configure((generator, segmenter, device), command)
     segmented = Segmented(run)
-    failed: list[FoBSAMError] = []
 
-    def came(result: SliceResult) -> None:
-        if progress is not None:
-            progress(run.found, run.total, result)
-
-    def end(_value: object) -> None:
-        segmented.models = dict(engine.conversation.worker["models"])
-        segmented.notes = list(engine.conversation.notes)
-        for target in run.targets:
-            if target.preview is not None:
-                target.preview.flush()
+    def end(models: dict[str, str], notes: list[str]) -> None:
+        segmented._end(models, notes)
         if accept:
-            for node in segmented.volumes:
-                segmented.accept(node)
+            segmented.accept(editing=editing)
+
+    def done() -> None:
         if onDone is not None:
             onDone(segmented)
 
-    def fail(error: FoBSAMError) -> None:
-        run.discard()
-        if onDone is None:
-            failed.append(error)
-        elif onError is not None:
-            onError(error)
-        else:
-            print(f"FoBSAM: {error}")
-
-    segmented._job = engine.start(run.steps(engine.conversation), came, end, fail)
-    if onDone is None:
-        engine.finish(segmented._job)
-        if failed:
-            raise failed[0]
+    request = Request(run, engine, end, progress, done, onError)
+    segmented._request = request
+    request.start(wait=onDone is None)
     return segmented
 
 
 def close() -> None:
-    """End the worker that `segment` keeps warm; the next call starts another one."""
+    """End the worker that `segment` keeps warm; the next call starts another one.
+
+    A call under way fails. In Slicer the panel's worker is the same one.
+    """
     _engine().reset()
+
+
+def _queries(volume_node: Any, nodes: Iterable[Any], *, time_points: bool) -> list[Query]:
+    """The other volumes to look in, each once."""
+    queries = []
+    for node in dict.fromkeys(nodes):
+        if node is None or node is volume_node:
+            raise FoBSAMError(
+                "bad_request",
+                "A volume to look in is None."
+                if node is None
+                else f"{node.GetName()} is the volume that was drawn on.",
+                "Give other volumes as queries; ownVolume says whether to look in that one.",
+            )
+        queries.append(Query(node.GetName() or "", node))
+    if time_points:
+        queries += _time_points(volume_node)
+    return queries
+
+
+def _time_points(volume_node: Any) -> list[Query]:
+    points = time_points(volume_node)
+    if not points:
+        raise FoBSAMError(
+            "bad_request",
+            f"{volume_node.GetName()} is not part of a sequence.",
+            "Choose the volume that the sequence browser shows.",
+        )
+    return [Query(point.label, volume_node, point) for point in points if not point.current]
+
+
+def _nothing_there() -> FoBSAMError:
+    return FoBSAMError("bad_request", "There are no such results.", "See volumes.")
 
 
 def _engine() -> Any:
     """Slicer's event loop drives the worker where there is one."""
-    if importlib.util.find_spec("qt") is None:
-        return _plain_engine()
-    from FoBSAMLib.background.engine import shared_engine
+    try:
+        from FoBSAMLib.background import engine
+    except ImportError:  # no Qt: Slicer's libraries without its application
+        from FoBSAMLib.mrml import waiting
 
-    return shared_engine()
+        return waiting.shared_engine()
+    return engine.shared_engine()
 
 
-def _editing() -> Editing:
+def _editing(scene: Any) -> Editing:
     """The Segment Editor that the user sees, where there is one."""
-    if hasattr(getattr(slicer, "modules", None), "segmenteditor"):
+    module = getattr(getattr(slicer, "modules", None), "segmenteditor", None)
+    shown = scene is getattr(slicer, "mrmlScene", None)
+    if shown and hasattr(module, "widgetRepresentation"):
         from FoBSAMLib.mrml.widget_editing import WidgetEditing
 
         return WidgetEditing()
-    return LogicEditing(slicer.mrmlScene)
-
-
-class _PlainEngine:
-    """`Engine` without an event loop: what is started is waited for."""
-
-    busy = False
-    ended = True
-
-    def __init__(self) -> None:
-        self._chosen: tuple[Any, ...] = ()
-        self.conversation = Conversation(("", "", ""), SubprocessTransport())
-
-    def configure(self, models: tuple[str, str, str], command: list[str] | None) -> None:
-        if (models, command) != self._chosen:
-            self.conversation.close()
-            self.conversation = Conversation(models, SubprocessTransport(command))
-            self._chosen = (models, command)
-
-    def start(
-        self,
-        steps: Steps[Any],
-        on_result: Callable[[SliceResult], None],
-        on_done: Callable[[Any], None],
-        on_failed: Callable[[FoBSAMError], None],
-    ) -> _PlainEngine:
-        try:
-            with closing(steps):
-                for result in steps:
-                    if result is not None:
-                        on_result(result)
-            on_done(None)
-        except FoBSAMError as error:
-            on_failed(error)
-        return self
-
-    def finish(self, job: object) -> None:
-        pass
-
-    def reset(self) -> None:
-        self.conversation.close()
-        self._chosen = ()
-
-
-@cache
-def _plain_engine() -> _PlainEngine:
-    return _PlainEngine()
+    return LogicEditing(scene)

@@ -57,7 +57,7 @@ class Preview:
         scene = scene or volume_node.GetScene()
         node = scene.CreateNodeByClass("vtkMRMLSegmentationNode")
         node.UnRegister(None)  # the scene holds it from here on, not the caller
-        name = name or (segmentation_node or volume_node).GetName()
+        name = name or (segmentation_node or volume_node).GetName() or "Volume"
         node.SetName(scene.GenerateUniqueName(f"{name} (FoBSAM preview)"))
         node.SetSaveWithScene(False)
         node.SetHideFromEditors(True)

@@ -39,6 +39,7 @@ class Fingerprint:
 
     volume_node: slicer.vtkMRMLVolumeNode
     segmentation_node: slicer.vtkMRMLSegmentationNode | None
+    _voxels_of: slicer.vtkMRMLVolumeNode
     _voxels: int
     _geometry: tuple[float, ...]
     _moved_by: np.ndarray
@@ -51,8 +52,14 @@ class Fingerprint:
         volume_node: slicer.vtkMRMLVolumeNode,
         segmentation_node: slicer.vtkMRMLSegmentationNode | None,
         segment_ids: Iterable[str] = (),
+        voxels_of: slicer.vtkMRMLVolumeNode | None = None,
     ) -> Fingerprint:
-        """As they are now. Raises FoBSAMError for a parent transform that is not linear."""
+        """As they are now.
+
+        ``voxels_of`` is the node with the voxels where ``volume_node`` shows those of others too,
+        as it does of a sequence. Raises FoBSAMError for a parent transform that is not linear.
+        """
+        voxels_of = voxels_of or volume_node
         drawings, moved_by = {}, np.eye(4)
         if segmentation_node is not None:
             moved_by = node_to_world(segmentation_node)
@@ -65,8 +72,9 @@ class Fingerprint:
         return cls(
             volume_node,
             segmentation_node,
-            _voxels(volume_node),
-            _own_geometry(volume_node),
+            voxels_of,
+            _voxels(voxels_of),
+            _own_geometry(voxels_of),
             node_to_world(volume_node),
             moved_by,
             drawings,
@@ -82,9 +90,9 @@ class Fingerprint:
             yield f"The volume {name} was deleted."
         elif _moved(self.volume_node, self._moved_by):
             yield f"The volume {name} was moved: its transform changed."
-        elif _voxels(self.volume_node) != self._voxels:
+        elif _voxels(self._voxels_of) != self._voxels:
             yield f"The voxels of {name} changed."
-        elif not np.allclose(_own_geometry(self.volume_node), self._geometry, rtol=0, atol=STILL):
+        elif not np.allclose(_own_geometry(self._voxels_of), self._geometry, rtol=0, atol=STILL):
             yield f"The geometry of {name} changed."
         if self.segmentation_node is not None:
             yield from self._problems_of_drawing(self.segmentation_node)
