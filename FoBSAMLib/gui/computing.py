@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import qt
 import slicer
 from slicer.i18n import tr as _
 
@@ -37,10 +38,12 @@ class Computing:
         self._running = running
         self._messages = messages
         self._on_chosen = on_chosen
+        self._noted = False
         self._fill()
         for box in (ui.generatorComboBox, ui.segmenterComboBox, ui.deviceComboBox):
             box.connect("currentTextChanged(QString)", self._chosen)
-        ui.workerCommandLineEdit.connect("editingFinished()", self._chosen)
+        # Not when editing is finished: a button that is pressed does not take the focus on macOS.
+        ui.workerCommandLineEdit.connect("textChanged(QString)", self._chosen)
         ui.copyReportButton.connect("clicked(bool)", lambda _checked: self.copy_report())
         ui.stopWorkerButton.connect("clicked(bool)", lambda _checked: self.stop())
         ui.workerButton.connect("contentsCollapsed(bool)", lambda _collapsed: self.refresh())
@@ -48,21 +51,28 @@ class Computing:
 
     def refresh(self) -> None:
         """Show what computes, and the end of the log."""
+        under_way = self._running.under_way
+        if under_way and not self._noted:
+            self._messages.names.remember()  # the worker's log may tell of them from now on
+        self._noted = under_way
         worker = self._engine.conversation.worker
         text = _("The worker is started at the first run.")
         if worker:
             models = worker["models"]
             text = _("Worker ready on {device}: {generator}, {segmenter}.").format(**models)
         self._ui.workerLabel.setText(text)
-        self._ui.stopWorkerButton.setEnabled(bool(worker))
+        # Also before the worker has answered: it may never do so.
+        self._ui.stopWorkerButton.setEnabled(bool(worker) or under_way)
         if not self._ui.workerButton.collapsed:
             log = self._engine.conversation.log
             if log != self._ui.logTextEdit.plainText:
                 self._ui.logTextEdit.setPlainText(log)
+                self._ui.logTextEdit.moveCursor(qt.QTextCursor.End)
 
     def copy_report(self) -> None:
         """Put what a helper needs to know on the clipboard."""
-        slicer.app.clipboard().setText(report(self._engine, self._messages.last_error))
+        messages = self._messages
+        slicer.app.clipboard().setText(report(self._engine, messages.last_error, messages.names))
         self._messages.note(_("The report is on the clipboard. Read it before you send it."))
 
     def stop(self) -> None:

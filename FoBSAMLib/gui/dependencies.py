@@ -25,7 +25,9 @@ SIZES = {"torch": "0.8 GB, or 6 GB where there is an NVIDIA GPU", "others": "0.2
 
 def missing(requirements: Path) -> list[str]:
     """What is not installed in a version that will do, of a requirements file and PyTorch."""
-    lines = (line.partition("#")[0].strip() for line in requirements.read_text().splitlines())
+    lines = (
+        line.partition("#")[0].strip() for line in requirements.read_text("utf-8").splitlines()
+    )
     return [one for one in (TORCH, *filter(None, lines)) if not _installed(one)]
 
 
@@ -37,22 +39,29 @@ def ensure(requirements: Path) -> bool:
     lacking = missing(requirements)
     if not lacking:
         return True
+    others = [one for one in lacking if one != TORCH]
+    # Before anything is asked: without the extension a yes would be of no use.
+    torch_utils = _torch_utils() if TORCH in lacking else None
     if not slicer.util.confirmOkCancelDisplay(_question(lacking), _("FoBSAM needs more")):
         return False
     try:
-        if TORCH in lacking:
-            _install_torch()
-        if set(lacking) - {TORCH}:
-            _install_others(requirements)
-    except FoBSAMError:
-        raise
+        if torch_utils is not None:
+            # The user has agreed already, with names and sizes.
+            torch_utils.PyTorchUtilsLogic().installTorch(
+                askConfirmation=False, torchVersionRequirement=str(_requirement(TORCH).specifier)
+            )
+        if others:
+            _install(others)
     except Exception as error:  # pip's, as slicer.util and the PyTorch extension hand it on
         raise FoBSAMError(
             "internal",
-            _("Not all that FoBSAM needs could be installed: {error}.").format(error=error),
+            _("Not all that FoBSAM needs could be installed: {error}.").format(
+                error=str(error).rstrip(".")
+            ),
             _("Check the internet connection, look into Slicer's log, and press Segment again."),
             retryable=True,
         ) from error
+    importlib.invalidate_caches()
     still = missing(requirements)
     if still:
         raise FoBSAMError(
@@ -85,7 +94,8 @@ def _installed(wanted: str) -> bool:
         version = importlib.metadata.version(requirement.name)
     except importlib.metadata.PackageNotFoundError:
         return False
-    return bool(requirement.specifier.contains(version, prereleases=True))
+    # What an interrupted installation leaves has no version.
+    return bool(version) and bool(requirement.specifier.contains(version, prereleases=True))
 
 
 def _requirement(text: str) -> Any:
@@ -97,27 +107,22 @@ def _requirement(text: str) -> Any:
     return parser.Requirement(text)
 
 
-def _install_torch() -> None:
+def _torch_utils() -> Any:
     try:
         import PyTorchUtils
     except ImportError as error:
         raise FoBSAMError(
             "bad_request",
-            _("The PyTorch extension is not installed."),
+            _("FoBSAM needs PyTorch, and the PyTorch extension, which installs it, is missing."),
             _("Install 'PyTorch' in the Extensions Manager, restart Slicer, press Segment again."),
         ) from error
-    # The user has agreed already, with names and sizes.
-    PyTorchUtils.PyTorchUtilsLogic().installTorch(
-        askConfirmation=False, torchVersionRequirement=str(_requirement(TORCH).specifier)
-    )
+    return PyTorchUtils
 
 
-def _install_others(requirements: Path) -> None:
-    if hasattr(slicer, "packaging"):  # since Slicer 5.12
-        slicer.packaging.pip_ensure(
-            slicer.packaging.load_requirements(str(requirements)),
-            prompt_install=False,
-            requester="FoBSAM",
-        )
+def _install(requirements: list[str]) -> None:
+    try:
+        from slicer import packaging  # since Slicer 5.12
+    except ImportError:
+        slicer.util.pip_install(requirements)
     else:
-        slicer.util.pip_install(["-r", str(requirements)])
+        packaging.pip_ensure(requirements, prompt_install=False, requester="FoBSAM")

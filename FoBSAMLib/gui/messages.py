@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import qt
+
 from FoBSAMLib.errors import FoBSAMError
+from FoBSAMLib.gui.report import Names
 
 #: Background colours that the words stay readable on, whatever the theme.
 ERROR, WARNING, NOTE = "#f7d6d6", "#fdeec8", "#d8e8f8"
@@ -17,8 +20,10 @@ class Messages:
     def __init__(self, ui: Any) -> None:
         self._ui = ui
         self._act: Callable[[], None] | None = None
-        #: What went wrong last, for the report.
+        #: What went wrong last, for the report; and the names that are not for it.
         self.last_error = ""
+        self.names = Names()
+        ui.messageLabel.setTextFormat(qt.Qt.PlainText)  # names of nodes are no HTML
         ui.messageCloseButton.connect("clicked(bool)", lambda _checked: self.hide())
         ui.messageButton.connect("clicked(bool)", lambda _checked: self._pressed())
         self.hide()
@@ -26,6 +31,7 @@ class Messages:
     def error(self, error: FoBSAMError) -> None:
         """Something went wrong."""
         self.last_error = f"{error.code}: {error}"
+        self.names.remember()  # the error may be about what is gone when the report is asked for
         self._show(str(error), ERROR)
 
     def warn(self, text: str, action: str = "", act: Callable[[], None] | None = None) -> None:

@@ -51,11 +51,15 @@ def load() -> tuple[Any, Any]:
     import SampleData
 
     try:
-        nodes = SampleData.SampleDataLogic().downloadSample(NAME)
+        nodes = SampleData.SampleDataLogic().downloadSamples(NAME)
     except Exception as error:  # of the network, of the disk: as the Sample Data module has them
         raise _not_loaded(str(error)) from error
-    if not nodes or len(nodes) != len(FILES):
-        raise _not_loaded(_("the download failed"))
+    # Where a file cannot be had, or has another checksum, there are fewer nodes, or paths instead.
+    if [isinstance(node, slicer.vtkMRMLNode) for node in nodes] != [True] * len(FILES):
+        for node in nodes:
+            if isinstance(node, slicer.vtkMRMLNode):
+                slicer.mrmlScene.RemoveNode(node)
+        raise _not_loaded(_("the download failed, or is not what was expected"))
     volume, segmentation = nodes
     _keep_one_slice(volume, segmentation)
     slicer.util.setSliceViewerLayers(background=volume, fit=True)
@@ -81,7 +85,7 @@ def _keep_one_slice(volume: Any, segmentation: Any) -> None:
 def _not_loaded(why: str) -> FoBSAMError:
     return FoBSAMError(
         "unreadable",
-        _("The sample could not be loaded: {why}.").format(why=why),
+        _("The sample could not be loaded: {why}.").format(why=why.rstrip(".")),
         _("Check the internet connection and try again, or use an image of your own."),
         retryable=True,
     )

@@ -47,13 +47,23 @@ def worker_command() -> list[str] | None:
     command with a quote that does not end."""
     text = worker_command_line()
     try:
-        return shlex.split(text, posix=os.name != "nt") or None
+        return split_command(text, windows=os.name == "nt") or None
     except ValueError as error:
         raise FoBSAMError(
             "bad_request",
             _("The worker's command cannot be read: {text}").format(text=text),
             _("Close its quotes, in the section Computing."),
         ) from error
+
+
+def split_command(text: str, *, windows: bool) -> list[str]:
+    """A command's words. In paths of Windows the backslash is one, and quotes only hold together.
+
+    Raises ValueError for a quote that does not end.
+    """
+    if not windows:
+        return shlex.split(text)
+    return [word.replace('"', "") for word in shlex.split(text, posix=False)]
 
 
 def seconds_a_slice() -> float:
