@@ -13,9 +13,11 @@ from slicer.i18n import tr as _
 from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.gui import settings
 from FoBSAMLib.mrml.drawn import Drawn, DrawnStructure, read_drawn
+from FoBSAMLib.mrml.masks import read_segments
 from FoBSAMLib.mrml.navigation import jump_to_slice, slice_nodes
 from FoBSAMLib.mrml.run import Query, Run
 from FoBSAMLib.mrml.sequences import time_points
+from FoBSAMLib.mrml.volumes import node_to_world, read_volume
 from FoBSAMLib.mrml.watch import Watch
 
 #: Milliseconds after an edit until it is read: strokes come in bursts.
@@ -46,6 +48,7 @@ class Inputs:
         ui.structuresList.connect("itemClicked(QListWidgetItem*)", self._clicked)
         ui.queriesList.connect("itemChanged(QListWidgetItem*)", self._ticked)
         ui.axisComboBox.connect("currentIndexChanged(int)", self._axis_chosen)
+        ui.allSlicesCheckBox.connect("toggled(bool)", self._show_range)
 
     def set_parameters(self, parameters: Any) -> None:
         """Show a scene's choices (a parameter node), None for none."""
@@ -132,6 +135,7 @@ class Inputs:
         rows.clear()
         if parameters.segmentation is None:
             return
+        readable = not self._problem_of_nodes()
         segmentation = parameters.segmentation.GetSegmentation()
         for segment_id in segmentation.GetSegmentIDs():
             segment = segmentation.GetSegment(segment_id)
@@ -140,20 +144,29 @@ class Inputs:
             pixmap = qt.QPixmap(14, 14)
             pixmap.fill(qt.QColor.fromRgbF(*segment.GetColor()))
             item.setIcon(qt.QIcon(pixmap))
-            try:
-                drawn = self._read_segments([segment_id])
-                item.setText(drawn.describe()[0])
-                ticked = segment_id not in parameters.leftOut
-                item.setCheckState(qt.Qt.Checked if ticked else qt.Qt.Unchecked)
-            except FoBSAMError as error:
-                item.setText(_("{name}: not on single slices").format(name=segment.GetName()))
-                if not _holds_voxels(segment):
-                    item.setText(_("{name}: nothing painted").format(name=segment.GetName()))
-                item.setToolTip(str(error))
+            if readable:
+                self._describe(item, segment)
+            else:
+                item.setText(segment.GetName())
                 item.setFlags(qt.Qt.NoItemFlags)
             rows.addItem(item)
         height = rows.sizeHintForRow(0) if rows.count else 20
         rows.setFixedHeight(8 + max(20, height) * min(6, max(1, rows.count)))
+
+    def _describe(self, item: Any, segment: Any) -> None:
+        """Say what is painted of a segment, or why it cannot be ticked."""
+        segment_id = item.data(qt.Qt.UserRole)
+        try:
+            item.setText(self._read_segments([segment_id]).describe()[0])
+            ticked = segment_id not in self._parameters.leftOut
+            item.setCheckState(qt.Qt.Checked if ticked else qt.Qt.Unchecked)
+        except FoBSAMError as error:
+            text = _("{name}: not on single slices")
+            if segment_id not in read_segments(self._parameters.segmentation, [segment_id]):
+                text = _("{name}: nothing painted")
+            item.setText(text.format(name=segment.GetName()))
+            item.setToolTip(str(error))
+            item.setFlags(qt.Qt.NoItemFlags)
 
     def _show_queries(self) -> None:
         parameters, rows = self._parameters, self._ui.queriesList
@@ -168,30 +181,42 @@ class Inputs:
         rows.setFixedHeight(8 + 20 * min(4, max(1, rows.count)))
 
     def _show_options(self) -> None:
-        ui, parameters = self._ui, self._parameters
-        for box in (ui.firstSliceSpinBox, ui.lastSliceSpinBox):
-            box.setEnabled(not parameters.allSlices)
-        ui.timePointsCheckBox.setVisible(bool(time_points(parameters.volume)))
+        self._show_range(self._parameters.allSlices)
+        points = time_points(self._parameters.volume)
+        self._ui.timePointsCheckBox.setVisible(bool(points))
+
+    def _show_range(self, everything: bool) -> None:
+        for box in (self._ui.firstSliceSpinBox, self._ui.lastSliceSpinBox):
+            box.setEnabled(not everything)
 
     def _read(self) -> None:
         """What is drawn in the ticked segments."""
-        self.drawn, self.problem = None, ""
+        self.drawn = None
+        self.problem = self._problem_of_nodes()
+        ticked = self._ticked_segments()
+        if self.problem:
+            return
+        if not ticked and self._ui.structuresList.count:
+            self.problem = _("Tick a structure that is painted on single slices.")
+            return
+        try:
+            self.drawn = self._read_segments(ticked or None)
+        except FoBSAMError as error:
+            self.problem = str(error)
+
+    def _problem_of_nodes(self) -> str:
+        """Why nothing can be read, whatever is painted; empty where it can."""
         parameters = self._parameters
         if parameters.volume is None:
-            self.problem = _("Choose the volume that you painted on.")
-        elif parameters.segmentation is None:
-            self.problem = _(
-                "Paint a structure on one slice in the Segment Editor, then come back."
-            )
-        else:
-            ticked = self._ticked_segments()
-            if not ticked and self._ui.structuresList.count:
-                self.problem = _("Tick a structure that is painted on single slices.")
-                return
-            try:
-                self.drawn = self._read_segments(ticked or None)
-            except FoBSAMError as error:
-                self.problem = str(error)
+            return _("Choose the volume that you painted on.")
+        if parameters.segmentation is None:
+            return _("Paint a structure on one slice in the Segment Editor.")
+        try:
+            read_volume(parameters.volume)
+            node_to_world(parameters.segmentation)
+        except FoBSAMError as error:
+            return str(error)
+        return ""
 
     def _read_segments(self, segment_ids: list[str] | None) -> Drawn:
         parameters = self._parameters
@@ -277,8 +302,3 @@ def _volumes(but: Any) -> list[Any]:
         for node in dict.fromkeys(found)
         if node is not but and not node.GetHideFromEditors() and not node.IsA(labelmap)
     ]
-
-
-def _holds_voxels(segment: Any) -> bool:
-    names: Any = segment.GetRepresentation("Binary labelmap")
-    return bool(names is not None and not names.IsEmpty())

@@ -60,10 +60,11 @@ class Panel:
         self.inputs.close()
 
     def drop(self) -> None:
-        """The scene goes: nothing of it is waited for."""
+        """The scene goes: nothing of it is waited for, and no process keeps its images."""
         self.review.close()
         self.running.drop()
         self.inputs.close()
+        self.computing.close()
         self.review.refresh()
 
     def close(self) -> None:

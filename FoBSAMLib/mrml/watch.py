@@ -126,7 +126,7 @@ class Watch:
         self._nodes = list({node.GetID(): node for node in nodes}.values())
         self._present = list(self._nodes)
         self._observed: list[tuple[vtk.vtkObject, int]] = []
-        self._geometries = {node.GetID(): _own_geometry(node) for node in self._nodes}
+        self._contents = {node.GetID(): _content(node) for node in self._nodes}
         for node in self._nodes:
             for event in _events(node):
                 self._observe(node, event, self._changed)
@@ -150,10 +150,13 @@ class Watch:
         self._callback()
 
     def _modified(self, node: slicer.vtkMRMLNode, _event: str) -> None:
-        """A node is also modified by being renamed or displayed otherwise."""
-        geometry = _own_geometry(node)
-        if geometry != self._geometries[node.GetID()]:
-            self._geometries[node.GetID()] = geometry
+        """A node is also modified by being renamed or displayed otherwise.
+
+        Scripts that write into an array of voxels say so by the array and by the node alone.
+        """
+        content = _content(node)
+        if content != self._contents[node.GetID()]:
+            self._contents[node.GetID()] = content
             self._callback()
 
     def _removed(self, scene: slicer.vtkMRMLScene, _event: str) -> None:
@@ -185,10 +188,13 @@ def _events(node: slicer.vtkMRMLNode) -> list[int]:
     ]
 
 
+def _content(node: slicer.vtkMRMLNode) -> tuple[object, ...]:
+    """A volume's voxels and geometry, to compare; nothing for other nodes."""
+    return (_own_geometry(node), _voxels(node)) if node.IsA("vtkMRMLVolumeNode") else ()
+
+
 def _own_geometry(node: slicer.vtkMRMLNode) -> tuple[float, ...]:
-    """A volume's geometry, to compare; nothing for other nodes."""
-    if not node.IsA("vtkMRMLVolumeNode"):
-        return ()
+    """A volume's geometry, to compare."""
     matrix = vtk.vtkMatrix4x4()
     node.GetIJKToRASMatrix(matrix)
     return tuple(matrix.GetElement(row, column) for row in range(4) for column in range(4))

@@ -7,7 +7,9 @@ import pytest
 import standin
 
 standin.require()
+standin.install()
 
+import qt  # noqa: E402
 import slicer  # noqa: E402
 from slicer_module import (  # noqa: E402, F401 (the fixtures)
     chest,
@@ -149,7 +151,9 @@ def test_a_scene_closed_in_the_middle_ends_the_run(painted):
     ui, running = module.widget.ui, module.widget.panel.running
     standin.click(ui.segmentButton)
     standin.wait_until(lambda: running.run.found >= 2, 120)
+    process = module.widget.logic.engine._transport._process
     standin.close_scene()
+    standin.wait_until(lambda: process.state() == qt.QProcess.NotRunning, 10)
     assert running.run is None
     assert not running.under_way
     standin.wait(0.5)
@@ -181,6 +185,13 @@ def test_a_slice_as_support_and_another_without_the_structure(painted):
     held = max(n for n, r in target.results("lung").items() if r.mask.any())
     panel.review.go_to(held)
     mask = target.results("lung")[held].mask
+    standin.click(ui.suggestButton)
+    standin.wait_until(lambda: panel.messages.text)
+    suggested = panel.review.views.current
+    assert suggested != held
+    assert panel.messages.text.startswith(f"Slice {suggested} would help most")
+    standin.click(ui.messageCloseButton)
+    panel.review.go_to(held)
     standin.click(ui.supportButton)
     now = voxels(segmentation, volume)
     assert sorted(np.flatnonzero(now.any(axis=(1, 2)))) == sorted([drawn, held])
