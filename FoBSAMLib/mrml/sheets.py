@@ -20,6 +20,8 @@ MOST_TOUCHING = 10
 WIDER = 3.0
 #: The part of a voxel's column about the plane in which its voxel shows whether it was painted.
 SURE = 0.8
+#: Of places in a grid, in voxels.
+ROUNDING = 0.01
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,9 @@ def find_sheets(
         return None
     plane = fit_plane(_about_centres(mask))
     wide = TOLERANCE * voxel_width(mask.ijk_to_world, plane.normal)
+    if plane.width < WIDER * wide:  # its parts are rows of one plane
+        plane = fit_plane(mask.points)
+        wide = TOLERANCE * voxel_width(mask.ijk_to_world, plane.normal)
     if plane.width < WIDER * wide or plane.thickness > wide + plane.width / WIDER:
         return None
     sheets = sheets_along(mask, plane.normal)
@@ -154,7 +159,9 @@ def _columns(
     columns[tuple((places - first).T)] = True
     at = np.tensordot(steps[rest], np.indices(columns.shape) + first[:, None, None], 1)
     height = (plane.offset - normal @ mask.ijk_to_world[:3, 3] - at) / steps[across]
-    known = columns | (np.abs(height - np.rint(height)) < SURE / 2)
+    # A brush that is thinner than the voxels leaves out all columns but those it comes near to.
+    near = (plane.high - plane.low) / 2 / abs(steps[across]) + ROUNDING
+    known = columns | (np.abs(height - np.rint(height)) < min(SURE / 2, near))
     if not known.all():
         nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
         columns = columns[tuple(np.asarray(nearest))]

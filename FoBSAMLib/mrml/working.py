@@ -149,12 +149,16 @@ def _look(
     run, count = min(runs.values())
     likely = [axis for axis in IJK if runs[axis] == (run, count)]
     own = [slice_normal(mask.ijk_to_world, axis) for axis in IJK]
+    # A view along an index axis shows slices, which need no fit.
+    tilted = [n for n in normals if np.abs(own @ n).max() < np.cos(np.radians(ALIGNED))]
+    sheets = None
     if run > 1:
-        # A view along an index axis shows slices, which need no fit.
-        tilted = [n for n in normals if np.abs(own @ n).max() < np.cos(np.radians(ALIGNED))]
         sheets = find_sheets(mask, tilted, count, fit=run > FEW or _abut(mask.patch, likely[0]))
-        if sheets is not None:
-            return sheets
+    if sheets is None and run <= FEW < count:
+        # A tilted plane is painted as rows of voxels, far from each other where slices are thick.
+        sheets = find_sheets(mask, tilted, 2, fit=True)
+    if sheets is not None:
+        return sheets
     to_volume = np.linalg.inv(volume.ijk_to_ras) @ mask.ijk_to_world
     shape = mask.patch.voxels.shape
     own_of = {axis: parallel(to_volume, shape, n) for n, axis in enumerate(IJK)}

@@ -44,10 +44,11 @@ class Case:
     def ball(self, matrix: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
         return np.square(self.offsets(matrix, shape)).sum(axis=-1) < RADIUS**2
 
-    def painted(self, *planes: float) -> np.ndarray:
-        """The ball where planes of the view cut it, as thick as Slicer's brush there."""
+    def painted(self, *planes: float, thick: float = 0.0) -> np.ndarray:
+        """The ball where planes of the view cut it, as thick as Slicer's brush there; or of a
+        thickness in mm."""
         along = self.offsets(self.matrix, self.shape) @ self.normal
-        thick = np.abs(self.normal @ self.matrix[:3, :3]).max()
+        thick = thick or np.abs(self.normal @ self.matrix[:3, :3]).max()
         cut = [np.abs(along - plane) < thick / 2 for plane in planes]
         return self.ball(self.matrix, self.shape) & np.any(cut, axis=0)
 
@@ -194,3 +195,20 @@ def test_a_ball_is_no_plane_in_any_view(scene):
     node = scene.segmentation({"ball": case.ball(case.matrix, case.shape)}, case.matrix)
     with pytest.raises(FoBSAMError, match="neither on single slices nor in a plane"):
         read_drawn(volume, node, slice_nodes=[slice_node(scene, case.view)])
+
+
+@pytest.mark.parametrize("with_view", [True, False])
+@pytest.mark.parametrize(("thick", "off"), [(0.2, 0.3), (0.5, 0.15)])
+def test_a_thin_brush_in_thick_slices_paints_rows_of_one_plane(scene, with_view, thick, off):
+    # The fewer rows are painted, the less they show of where the ball ends.
+    case = Case((0.5, 0.5, 4.0), (25, 0, 0))
+    volume = scene.volume(gradient(case.shape), case.matrix)
+    mask = case.painted(0, thick=thick)
+    assert np.diff(np.flatnonzero(mask.any(axis=(0, 2)))).max() > 10, "rows far apart"
+    node = scene.segmentation({"ball": mask}, case.matrix)
+    views = [slice_node(scene, case.view)] if with_view else []
+    drawn = read_drawn(volume, node, slice_nodes=views)
+    assert drawn.oblique
+    assert tilt(drawn, case.normal) < (0.1 if with_view else 3)
+    (section,) = drawn.structures[0].masks.values()
+    assert 2 * np.sqrt(section.sum() * 0.25 / np.pi) == pytest.approx(2 * RADIUS, rel=off)
