@@ -7,7 +7,7 @@ process.
 from __future__ import annotations
 
 import importlib
-import importlib.util
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,11 +33,17 @@ _HELPERS = {
 
 
 def require(*, gui: bool = True) -> None:
-    """Skip the calling test module where `slicer-core` (or PySide6) is not installed."""
-    needed = {"slicer": "slicer-core"} | ({"PySide6": "PySide6-Essentials"} if gui else {})
-    missing = [package for name, package in needed.items() if not importlib.util.find_spec(name)]
-    if missing:
-        pytest.skip(f"not installed: {', '.join(missing)}", allow_module_level=True)
+    """Skip the calling test module where `slicer-core` or Qt is not installed or does not load."""
+    needed = [("slicer", "slicer-core")]
+    if gui:
+        needed.append(("PySide6.QtWidgets", "PySide6-Essentials"))
+    for name, package in needed:
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError:
+            pytest.skip(f"{package} is not installed", allow_module_level=True)
+        except ImportError as error:  # a library of the system
+            pytest.skip(f"{package} does not load: {error}", allow_module_level=True)
 
 
 def install(*, gui: bool = True) -> None:
@@ -63,18 +69,23 @@ def reset() -> None:
 
 
 def fresh() -> Iterator[None]:
-    """A fresh application around a test; what handlers raised fails it.
+    """A fresh application around a test; what handlers and observers raised fails it.
 
     Use it as ``application = pytest.fixture(autouse=True)(standin.fresh)``.
     """
     from . import errors, slicer_gui
 
     reset()
-    yield
-    errors.raise_caught()
-    slicer_gui.unload_modules()
-    errors.raise_caught()
-    reset()
+    # VTK goes on after an exception in an observer, as Qt does after one in a slot.
+    before, sys.excepthook = sys.excepthook, lambda _kind, error, _trace: errors.record(error)
+    try:
+        yield
+        errors.raise_caught()
+        slicer_gui.unload_modules()
+        errors.raise_caught()
+        reset()
+    finally:
+        sys.excepthook = before
 
 
 def __getattr__(name: str) -> Any:

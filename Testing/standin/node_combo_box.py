@@ -99,6 +99,8 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         row = QtWidgets.QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self._box)
+        policy = QtWidgets.QSizePolicy
+        self.setSizePolicy(policy.Policy.Preferred, policy.Policy.Fixed)
         self.setEnabled(False)
 
     # Slots and invokable methods

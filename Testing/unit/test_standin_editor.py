@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import sys
-
 import numpy as np
 import pytest
+import standin
 
-slicer = pytest.importorskip("slicer")
-os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+standin.require()
+standin.install()
 
+import slicer  # noqa: E402
 import vtk  # noqa: E402
-from PySide6 import QtWidgets  # noqa: E402
-from standin import errors as standin_errors  # noqa: E402
-from standin import scene as standin_scene  # noqa: E402
-from standin import segment_editor  # noqa: E402
 from standin.brush import erase, paint, slice_thickness  # noqa: E402
 from vtkmodules.util.numpy_support import vtk_to_numpy  # noqa: E402
+
+application = pytest.fixture(autouse=True)(standin.fresh)
 
 SHAPE = (20, 30, 40)  # K, J, I
 SPACING = (1.0, 1.5, 3.0)  # I, J, K, in mm
 
 
 @pytest.fixture
-def scene(monkeypatch):
-    """An empty scene; an error in an observer of VTK, else only printed, fails the test."""
-    errors = []
-    monkeypatch.setattr(sys, "excepthook", lambda *error: errors.append(error))
-    standin_scene.install()
-    standin_scene.reset()
-    QtWidgets.QApplication.instance() or QtWidgets.QApplication([])
-    yield slicer.mrmlScene
-    assert not errors
-    standin_errors.raise_caught()
+def scene(application):
+    return slicer.mrmlScene
 
 
 @pytest.fixture
@@ -64,7 +53,6 @@ def segmentation(scene, volume):
 
 @pytest.fixture
 def editor(segmentation):
-    segment_editor.install()
     slicer.modules.segmenteditor.widgetRepresentation().enter()
     return slicer.modules.segmenteditor.widgetRepresentation().self().editor
 
@@ -223,7 +211,6 @@ def test_another_segmentation_brings_its_volume_and_first_segment(scene, editor,
 
 
 def test_a_widget_of_a_modules_own(scene, segmentation, volume):
-    segment_editor.install()
     widget = slicer.qMRMLSegmentEditorWidget()
     widget.setMRMLScene(scene)
     assert widget.segmentationNode() is None
@@ -240,14 +227,11 @@ def test_a_widget_of_a_modules_own(scene, segmentation, volume):
     assert mode == widget.effectByName("Paint").ModificationModeAdd
 
 
-def test_a_closed_scene_leaves_an_empty_editor(scene, volume, segmentation):
-    segment_editor.install()
-    module = slicer.modules.segmenteditor
-    editor = module.widgetRepresentation().self().editor
+def test_a_closed_scene_leaves_an_empty_editor(scene, editor, segmentation):
     assert editor.segmentationNode() is segmentation
     scene.Clear(False)
     assert editor.segmentationNode() is None
-    module.widgetRepresentation().enter()
+    slicer.modules.segmenteditor.widgetRepresentation().enter()
     assert editor.segmentationNode().GetName() == "Segmentation"
 
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import sys
-
 import numpy as np
 import pytest
+import standin
 
-slicer = pytest.importorskip("slicer")
-os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+standin.require()
+standin.install()
 
+import slicer  # noqa: E402
 import vtk  # noqa: E402
 from PySide6 import QtWidgets  # noqa: E402
-from standin import errors as standin_errors  # noqa: E402
 from standin import scene as standin_scene  # noqa: E402
 from standin import screenshots, views  # noqa: E402
 from standin.brush import paint  # noqa: E402
-from standin.segment_editor import SegmentEditorModule  # noqa: E402
+
+application = pytest.fixture(autouse=True)(standin.fresh)
 
 SIZE = (300, 240)
 #: Where the bright block lies: right, anterior, superior of the middle (0, 0, 0).
@@ -26,26 +25,18 @@ BLOCK = (25.0, 25.0, 25.0)
 SEEN = 20
 
 
-@pytest.fixture(scope="module")
-def manager():
-    standin_scene.install()
-    standin_scene.reset()
-    return views.make_layout_manager(slicer.app)
+@pytest.fixture
+def manager(application):
+    """The application's views, in a size of their own."""
+    manager = slicer.app.layoutManager()
+    for name in (*manager.sliceViewNames(), "1"):
+        views.resize(manager, name, SIZE)
+    return manager
 
 
 @pytest.fixture
-def scene(manager, monkeypatch):
-    """An empty scene; an error in an observer of VTK, else only printed, fails the test."""
-    errors = []
-    monkeypatch.setattr(sys, "excepthook", lambda *error: errors.append(error))
-    monkeypatch.setattr(slicer.app, "layoutManager", lambda: manager, raising=False)
-    standin_scene.reset()
-    QtWidgets.QApplication.instance() or QtWidgets.QApplication([])
-    for name in (*manager.sliceViewNames(), "1"):
-        views.resize(manager, name, SIZE)
-    yield slicer.mrmlScene
-    assert not errors
-    standin_errors.raise_caught()
+def scene(manager):
+    return slicer.mrmlScene
 
 
 @pytest.fixture
@@ -80,9 +71,8 @@ def segmentation(scene, volume):
 
 @pytest.fixture
 def editor(segmentation):
-    module = SegmentEditorModule()
-    module.widgetRepresentation().enter()
-    return module.widgetRepresentation().self().editor
+    slicer.modules.segmenteditor.widgetRepresentation().enter()
+    return slicer.modules.segmenteditor.widgetRepresentation().self().editor
 
 
 def pixel(manager, name: str, ras) -> tuple[int, int]:
@@ -192,7 +182,7 @@ def test_a_closed_surface_is_seen_in_3d(manager, editor, segmentation):
 def test_the_editors_source_volume_is_shown(scene, manager, volume, segmentation):
     composite = manager.sliceWidget("Red").mrmlSliceCompositeNode()
     composite.SetBackgroundVolumeID(None)
-    SegmentEditorModule().widgetRepresentation().enter()
+    slicer.modules.segmenteditor.widgetRepresentation().enter()
     assert composite.GetBackgroundVolumeID() == volume.GetID()
 
 
