@@ -6,15 +6,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCK := requirements/lock.txt
+# What Qt and VTK load to draw into memory, and whether they can; no Qt at all is well, too.
+SYSTEM := libdbus-1-3 libegl1 libfontconfig1 libgl1 libglib2.0-0 libxkbcommon0
+DRAWS := $(BIN)/python -c 'import importlib.util as i; i.find_spec("PySide6") and __import__("PySide6.QtWidgets")'
 
-.PHONY: demo test lint format screenshots env lock clean
+.PHONY: demo test lint format screenshots env slicer system lock clean
 .DELETE_ON_ERROR:
 
 demo: env
 	$(BIN)/fobsam demo --output demo
 
 # The last line is pytest's own summary.
-test: env lint
+test: lint slicer
 	$(BIN)/pytest
 
 lint: env
@@ -27,10 +30,22 @@ format: env
 	$(BIN)/ruff format
 
 # The panel and the views, in a model of Slicer's window; no display is needed.
-screenshots: env
+screenshots: slicer
 	PYTHONPATH=Testing $(BIN)/python -m standin.story Resources/Screenshots
 
 env: $(VENV)/.installed
+
+# For the tests of the Slicer module, which are skipped where this cannot be had.
+slicer: $(VENV)/.slicer
+	@$(DRAWS) 2>/dev/null || { \
+	    [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && $(MAKE) -s system && $(DRAWS); } || { \
+	    echo "System packages missing; without them the tests of the Slicer module are skipped." >&2; \
+	    echo "Install them: sudo apt-get install $(SYSTEM)" >&2; }
+
+# For root.
+system:
+	apt-get update -qq
+	apt-get install -y -qq --no-install-recommends $(SYSTEM)
 
 # Each stamp is touched when its step is through, so an interrupted installation goes on there.
 $(VENV)/.created:
@@ -51,6 +66,10 @@ $(VENV)/.torch: requirements/torch.txt requirements/no-deps.txt $(VENV)/.created
 $(VENV)/.installed: pyproject.toml $(LOCK) $(VENV)/.torch
 	$(PIP) install -q -r $(LOCK)
 	$(PIP) install -q --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.slicer: requirements/slicer.txt $(VENV)/.installed
+	$(PIP) install -q -c $(LOCK) -r requirements/slicer.txt
 	@touch $@
 
 # For whoever raises versions: the newest set that fits every Python from 3.10 on. torch and what

@@ -14,9 +14,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_wheel_holds_every_module_and_resource(tmp_path):
+    """And not FoBSAM/, which is Slicer's alone."""
     source = tmp_path / "source"
     no_caches = shutil.ignore_patterns("__pycache__", "*.pyc")
-    for folder in ("FoBSAMLib", "Resources"):
+    for folder in ("FoBSAM", "FoBSAMLib", "Resources"):
         shutil.copytree(ROOT / folder, source / folder, ignore=no_caches)
     for file in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / file, source)
