@@ -144,7 +144,7 @@ class Run:
         accepted = None
         if target.own:
             accepted = self._accept(target, editing)
-        elif target.image is not None:
+        elif target.found:  # else it was cancelled before
             target.written = self._accept_elsewhere(target)
         target.remove_preview()
         return accepted
@@ -193,14 +193,15 @@ class Run:
             image = yield from drawn_on.image_steps(self.drawn)
             self._support = support_of(self.drawn, image)
             for target in list(self.targets):
+                if self.cancelled:
+                    return
                 self._check_present(target)
                 self.current = target
                 target.image = image if target.own else (yield from target.image_steps(self.drawn))
                 self._show_in_preview(target)
                 yield from self._set(conversation, target, self._support)
-                if self.cancelled:
-                    return
-                yield from self._look_in(conversation, target)
+                if not self.cancelled:
+                    yield from self._look_in(conversation, target)
         finally:
             self._under_way = False
 

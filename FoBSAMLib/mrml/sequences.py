@@ -107,6 +107,7 @@ def store(
     structures = list(structures)
     sequence = _sequence(browser, volume_node)
     if browser.IsSynchronizedSequenceNode(sequence):
+        _part(browser, sequence)
         # While edits are kept, what is shown would be written over what is stored now.
         browser.SetSaveChanges(sequence, False)
     for point in points:
@@ -157,6 +158,17 @@ def _sequence(
     sequence.CopySequenceIndex(of_volume)
     sequence.SetAttribute(OURS, of_volume.GetID())
     return sequence
+
+
+def _part(browser: slicer.vtkMRMLSequenceBrowserNode, sequence: slicer.vtkMRMLSequenceNode) -> None:
+    """Let what is stored not be what is shown: while edits are kept the two are one segmentation,
+    and once they are not, MRML would empty it by copying it onto itself."""
+    shown, stored = browser.GetProxyNode(sequence), sequence.GetDataNodeAtValue(_current(browser))
+    if shown is None or stored is None or shown.GetSegmentation() is not stored.GetSegmentation():
+        return
+    copy = slicer.vtkSegmentation()
+    copy.DeepCopy(shown.GetSegmentation())
+    stored.SetAndObserveSegmentation(copy)
 
 
 def _found(
