@@ -12,7 +12,7 @@ from slicer.i18n import tr as _
 from FoBSAMLib.background.engine import Engine
 from FoBSAMLib.gui import settings
 from FoBSAMLib.gui.messages import Messages
-from FoBSAMLib.gui.report import report
+from FoBSAMLib.gui.report import report, shared_names
 from FoBSAMLib.gui.running import Running
 
 #: What can be chosen; the fields take other names too, such as sam-vit-b:FILE.
@@ -53,7 +53,7 @@ class Computing:
         """Show what computes, and the end of the log."""
         under_way = self._running.under_way
         if under_way and not self._noted:
-            self._messages.names.remember()  # the worker's log may tell of them from now on
+            shared_names().remember()  # the worker's log may tell of them from now on
         self._noted = under_way
         worker = self._engine.conversation.worker
         text = _("The worker is started at the first run.")
@@ -71,8 +71,7 @@ class Computing:
 
     def copy_report(self) -> None:
         """Put what a helper needs to know on the clipboard."""
-        messages = self._messages
-        slicer.app.clipboard().setText(report(self._engine, messages.last_error, messages.names))
+        slicer.app.clipboard().setText(report(self._engine, self._messages.last_error))
         self._messages.note(_("The report is on the clipboard. Read it before you send it."))
 
     def stop(self) -> None:

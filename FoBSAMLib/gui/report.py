@@ -7,6 +7,7 @@ import json
 import platform
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import PurePath
 from typing import Any
 
@@ -22,7 +23,7 @@ PACKAGES = ("numpy", "scipy", "SimpleITK", "scikit-image", "torch", "safetensors
 _HARMLESS = re.compile(r"(?:(?:site|dist)-packages|FoBSAMLib|Testing|python3\.\d+)/")
 #: Paths, in quotes with spaces in them, or without both. A URL is none.
 _PATHS = re.compile(
-    r"""(?P<quote>["'])(?:[A-Za-z]:[\\/]|[\\/~])[^"'\n]*(?P=quote)"""
+    r"""(?P<quote>["'])(?:[A-Za-z]:[\\/]|\\\\|~?/)[^"'\n]*(?P=quote)"""
     r"""|(?<![\w.:/\\])(?:[A-Za-z]:[\\/]|\\\\|~?/)[^\s"'<>|()\[\],;]+"""
 )
 
@@ -53,11 +54,18 @@ class Names:
         return re.sub(rf"(?<![^\W\d_])(?:{names})(?![^\W\d_])", "(name)", text, flags=re.IGNORECASE)
 
 
-def report(engine: Engine, last_error: str, names: Names) -> str:
+@cache
+def shared_names() -> Names:
+    """Those of Slicer's process: its worker's log outlives scenes and panels, too."""
+    return Names()
+
+
+def report(engine: Engine, last_error: str) -> str:
     """A text without names of nodes, segments, files or folders: nothing of the patient, no image.
 
-    What others have written (the log, the last error) is told without ``names``.
+    What others have written (the log, the last error) is told without `shared_names`.
     """
+    names = shared_names()
     names.remember(*_files(engine.models))
     said = [
         f"last error: {last_error or 'none'}",

@@ -296,6 +296,10 @@ class _Wrapper:
             lambda caller, event: reference() and reference()._update_gui(),
         )
 
+    def __del__(self) -> None:
+        # Python's collector may clear a function that only VTK holds; called then, it crashes.
+        self.parameterNode.RemoveObserver(self._tag)
+
     def getValue(self, name: str) -> Any:
         """A parameter's value by name."""
         self._check_name(name)

@@ -57,5 +57,6 @@ def use_worker(module: Any, command: str) -> None:
     ui = module.widget.ui
     if ui.workerButton.collapsed:
         standin.click(ui.workerButton)
-    ui.workerCommandLineEdit.setFocus()
+    ui.workerCommandLineEdit.selectAll()
+    standin.press_key(ui.workerCommandLineEdit, "Delete")
     standin.type_text(ui.workerCommandLineEdit, command)
