@@ -26,19 +26,20 @@ class Engine:
         """Nothing is started before the first job. ``command`` starts the worker; None stands for
         one under Slicer's Python."""
         self.jobs = Jobs()
-        self._set_up(models, command)
+        # One for all workers in turn: those that were told to end are seen to by it.
+        self._transport = ProcessTransport(command, self.jobs.wake)
+        self._choose(models, command)
 
-    def _set_up(self, models: Models, command: Sequence[str] | None) -> None:
+    def _choose(self, models: Models, command: Sequence[str] | None) -> None:
         self.models = models
-        self.command = command
-        self._transport = ProcessTransport(command, self.jobs.turn)
+        self.command = self._transport.command = command
         self.conversation = Conversation(models, self._transport, tick=0.0)
 
     def configure(self, models: Models, command: Sequence[str] | None = None) -> None:
         """Use other models, or another worker, from now on; what was under way is given up."""
         if (models, command) != (self.models, self.command):
-            self.close()
-            self._set_up(models, command)
+            self._give_up()
+            self._choose(models, command)
 
     @property
     def busy(self) -> bool:
@@ -62,25 +63,24 @@ class Engine:
 
     def finish(self, job: Job) -> None:
         """Let events through until a job has ended: for scripts that wait."""
-        loop = qt.QEventLoop()
-        job.on_ended = loop.quit
         if not job.ended:
+            loop = qt.QEventLoop()
+            job.when_ended(loop.quit)
             loop.exec_()
 
-    def close(self) -> None:
-        """Give up what is under way and end the worker; the next job starts another one."""
-        self.jobs.drop_all()
-        self.conversation.close()
-
     def reset(self) -> None:
-        """The same, with the same models ready to be started again."""
-        self.close()
-        self._set_up(self.models, self.command)
+        """Give up what is under way and end the worker; the next job starts another one."""
+        self._give_up()
+        self._choose(self.models, self.command)
 
     def kill(self) -> None:
-        """End everything now: the application exits."""
-        self.close()
+        """The same, with nothing left of any worker: the application exits."""
+        self.reset()
         self._transport.kill()
+
+    def _give_up(self) -> None:
+        self.jobs.drop_all()
+        self.conversation.close()
 
 
 @cache

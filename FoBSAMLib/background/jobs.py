@@ -15,8 +15,11 @@ from FoBSAMLib.worker.conversation import Steps
 
 #: Milliseconds between two turns while nothing is heard: steps that compute here take a few, too.
 HEARTBEAT = 5
-#: Seconds of steps at a stretch; then the window has its turn.
+#: Seconds of steps at a stretch, of all jobs together; then the window has its turn.
 STRETCH = 0.01
+
+#: Who is told, and what.
+News = tuple[Callable[[Any], None], Any]
 
 
 def ignore(*_: object) -> None:
@@ -37,47 +40,79 @@ class Job:
         self._on_result = on_result
         self._on_done = on_done
         self._on_failed = on_failed
-        #: Called when the job has ended, however it did.
-        self.on_ended: Callable[[], None] = ignore
-        self._ended = False
+        self._on_ended: list[Callable[[], None]] = []
+        self._ended = self._dropped = self._stepping = False
 
     @property
     def ended(self) -> bool:
         """Whether there are no steps left to take."""
         return self._ended
 
-    def advance(self, until: float) -> bool:
-        """Take steps up to a time; whether there are more to take at once.
+    def when_ended(self, call: Callable[[], None]) -> None:
+        """Have something called once the job has ended, however it does."""
+        self._on_ended.append(call)
 
-        Whatever goes wrong is told, as an error: nothing leaves this for Qt's event loop.
+    def advance(self, seconds: float) -> bool:
+        """Take steps for a time; whether there are more to take at once.
+
+        Whatever goes wrong is told, as an error: nothing leaves this for Qt's event loop. Who is
+        told may let events through, and with them further steps; a step itself may not.
         """
-        while not self.ended and time.perf_counter() < until:
-            try:
-                result = next(self._steps)
-                if result is None:
-                    return False
-                self._on_result(result)
-            except StopIteration as end:
-                self._end()
-                self._on_done(end.value)
-            except FoBSAMError as error:
-                self.drop()
-                self._on_failed(error)
-            except Exception as error:
-                self.drop()
-                traceback.print_exception(error)
-                self._on_failed(_unforeseen(error))
-        return not self.ended
+        until = time.perf_counter() + seconds
+        while not (self._ended or self._stepping) and time.perf_counter() < until:
+            news = self._step()
+            if self._dropped:
+                self._close()
+            elif news is None:
+                return False
+            else:
+                self._tell(*news)
+        return not (self._ended or self._stepping)
 
     def drop(self) -> None:
         """Stop at once and tell nobody; what it asked of the worker is cancelled."""
-        self._steps.close()
+        self._dropped = True
         self._end()
+        if not self._stepping:  # else at the end of the step
+            self._close()
+
+    def _step(self) -> News | None:
+        """Take one step; what there is to tell, None where it waits."""
+        self._stepping = True
+        try:
+            result = next(self._steps)
+        except StopIteration as end:
+            self._end()
+            return self._on_done, end.value
+        except Exception as error:
+            self._end()
+            return self._on_failed, _to_error(error)
+        finally:
+            self._stepping = False
+        return None if result is None else (self._on_result, result)
+
+    def _tell(self, listener: Callable[[Any], None], what: Any) -> None:
+        """A listener that fails ends the job, as a step would."""
+        try:
+            listener(what)
+        except Exception as error:
+            self.drop()
+            if listener is self._on_failed:
+                traceback.print_exception(error)
+            else:
+                self._tell(self._on_failed, _to_error(error))
+
+    def _close(self) -> None:
+        try:
+            self._steps.close()
+        except Exception as error:
+            traceback.print_exception(error)
 
     def _end(self) -> None:
         if not self._ended:
             self._ended = True
-            self.on_ended()
+            for call in self._on_ended:
+                call()
 
 
 class Jobs:
@@ -85,14 +120,10 @@ class Jobs:
 
     def __init__(self) -> None:
         self._jobs: list[Job] = []
-        self._turning = False
+        # Started anew for every turn: one that repeats would not fire while its own turn lasts.
         self._timer = qt.QTimer()
-        self._timer.setInterval(HEARTBEAT)
+        self._timer.setSingleShot(True)
         self._timer.connect("timeout()", self.turn)
-        self._again = qt.QTimer()
-        self._again.setSingleShot(True)
-        self._again.setInterval(0)
-        self._again.connect("timeout()", self.turn)
 
     @property
     def busy(self) -> bool:
@@ -109,37 +140,41 @@ class Jobs:
         """Begin steps; their first ones are taken when the event loop comes to it."""
         job = Job(steps, on_result, on_done, on_failed)
         self._jobs.append(job)
-        self._timer.start()
-        self._again.start()
+        self._timer.start(0)
         return job
 
+    def wake(self) -> None:
+        """Have a turn as soon as the event loop comes to it: a worker has said something."""
+        if self._jobs:
+            self._timer.start(0)
+
     def turn(self) -> None:
-        """Take every job some steps further; called by the timer, and when a worker says
-        something."""
-        if self._turning:  # a job's listener has let events through
-            return
-        self._turning = True
-        try:
-            until = time.perf_counter() + STRETCH
-            more = [job.advance(until) for job in list(self._jobs)]
-        finally:
-            self._turning = False
+        """Take every job some steps further.
+
+        A listener may let events through: then the other jobs go on in a turn within this one.
+        """
+        self._timer.start(HEARTBEAT)
+        share = STRETCH / max(1, len(self._jobs))
+        more = [job.advance(share) for job in list(self._jobs)]
         self._jobs = [job for job in self._jobs if not job.ended]
         if not self._jobs:
             self._timer.stop()
         elif any(more):
-            self._again.start()
+            self._timer.start(0)
 
     def drop_all(self) -> None:
         """Stop everything and tell nobody."""
-        for job in self._jobs:
-            job.drop()
-        self._jobs = []
+        jobs, self._jobs = self._jobs, []
         self._timer.stop()
-        self._again.stop()
+        for job in jobs:
+            job.drop()
 
 
-def _unforeseen(error: Exception) -> FoBSAMError:
+def _to_error(error: Exception) -> FoBSAMError:
+    """What the user is told."""
+    if isinstance(error, FoBSAMError):
+        return error
+    traceback.print_exception(error)
     return FoBSAMError(
         "internal",
         f"{type(error).__name__}: {error} - this is a bug in FoBSAM.",

@@ -31,9 +31,10 @@ START = 5000
 
 
 class ProcessTransport:
-    """A worker as a child process that no call but `start` waits for.
+    """A worker as a child process that no call but `start`, `kill` and a patient `read` waits for.
 
-    ``on_ready`` is called when something has come: then `read` gives it.
+    ``on_ready`` is called when something has come: then `read` gives it. It should only note that,
+    since the process must outlive its own signal.
     """
 
     def __init__(
@@ -73,8 +74,6 @@ class ProcessTransport:
         self._process = process
         self._pid = None
         self._given = 0
-        self._outgoing.clear()
-        self._rest = memoryview(b"")
         self._log.begin()
 
     def write(self, pieces: Iterable[Buffer]) -> None:
@@ -116,24 +115,24 @@ class ProcessTransport:
         Says how it ended where it has; ``grace`` 0 ends it at once.
         """
         process, self._process = self._process, None
+        self._outgoing.clear()
+        self._rest = memoryview(b"")
+        self._ending = [ending for ending in self._ending if not ending.ended]
         if process is None:
             return "not started"
         self._log.add(process.readAllStandardError().data())
         if process.state() == qt.QProcess.NotRunning:
             return describe_status(_status(process))
-        # Signals of a worker that is given up are nobody's business any more.
-        process.disconnect("readyReadStandardOutput()", self._come)
-        process.disconnect("bytesWritten(qint64)", self._sent)
-        self._ending = [ending for ending in self._ending if not ending.ended]
-        ending = _Ending(process, self._pid, grace)
-        self._ending.append(ending)
-        return "told to end" if not ending.ended else describe_status(_status(process))
+        self._ending.append(_Ending(process, self._pid, grace))
+        return "told to end"
 
     def kill(self) -> None:
         """End the worker, and those that were told to, now: the application exits."""
         self.close(0.0)
         for ending in self._ending:
             ending.kill()
+        for ending in self._ending:
+            ending.wait()
 
     def _feed(self) -> None:
         """Hand on as much as keeps the worker busy; the rest follows when that is taken."""
@@ -199,6 +198,9 @@ class _Ending:
             with contextlib.suppress(OSError):
                 os.kill(self._pid, getattr(signal, "SIGKILL", signal.SIGTERM))
         self._process.kill()
+
+    def wait(self) -> None:
+        """Wait for a process that was killed to be gone; it takes some milliseconds."""
         self._process.waitForFinished(int(1000 * GRACE))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import phantom
 import pytest
+import standin
 
 from FoBSAMLib import FoBSAMError, LocalSession, Prompts, Support, Volume, WorkerSession
 from FoBSAMLib.session.base import Session
@@ -30,12 +31,23 @@ def elsewhere(folder: Path) -> list[str]:
     return [*clean, str(folder / binary / "python"), "-m", "FoBSAMLib", "worker"]
 
 
-@pytest.fixture(scope="module", params=["local", "worker", "elsewhere", "slow pipe"])
+def driven_by_qt() -> WorkerSession:
+    """A worker as Slicer starts it, waited for as a script does."""
+    standin.require()
+    standin.install()
+    from FoBSAMLib.background.process import ProcessTransport
+
+    return WorkerSession(transport=ProcessTransport())
+
+
+@pytest.fixture(scope="module", params=["local", "worker", "elsewhere", "slow pipe", "Qt"])
 def session(request: pytest.FixtureRequest, tmp_path_factory) -> Iterator[Session]:
     if request.param == "local":
         made: Session = LocalSession()
     elif request.param == "worker":
         made = WorkerSession()
+    elif request.param == "Qt":
+        made = driven_by_qt()
     elif request.param == "elsewhere":
         made = WorkerSession(command=elsewhere(tmp_path_factory.mktemp("other")))
     else:

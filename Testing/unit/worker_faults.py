@@ -24,7 +24,7 @@ import numpy as np
 import phantom
 
 from FoBSAMLib import FoBSAMError, Support, Volume, WorkerSession
-from FoBSAMLib.worker.transport import SubprocessTransport
+from FoBSAMLib.worker.transport import SubprocessTransport, Transport
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -49,9 +49,17 @@ def support(image: Volume) -> Support:
     )
 
 
+def new_transport(command: tuple[str, ...]) -> Transport:
+    return SubprocessTransport(command)
+
+
+def pause() -> None:
+    time.sleep(0.01)
+
+
 def session(command: tuple[str, ...], **options: Any) -> WorkerSession:
     os.environ["PYTHONPATH"] = str(ROOT)
-    return WorkerSession(command=command, **options)
+    return WorkerSession(transport=new_transport(command), **options)
 
 
 def process_of(running: WorkerSession) -> subprocess.Popen[bytes]:
@@ -59,6 +67,12 @@ def process_of(running: WorkerSession) -> subprocess.Popen[bytes]:
     assert isinstance(transport, SubprocessTransport)
     assert transport._process is not None
     return transport._process
+
+
+def pid_of(running: WorkerSession) -> int:
+    """Of the worker of a session, whatever started it."""
+    process: Any = running._conversation._transport._process  # type: ignore[attr-defined]
+    return int(process.pid if isinstance(process, subprocess.Popen) else process.processId())
 
 
 def left_behind(mark: str) -> list[str]:
@@ -89,7 +103,7 @@ def wait_until(true: Callable[[], bool], seconds: float) -> float:
     began = time.monotonic()
     while not true():
         assert time.monotonic() - began < seconds, f"not so within {seconds} s"
-        time.sleep(0.01)
+        pause()
     return time.monotonic() - began
 
 
@@ -105,7 +119,7 @@ def kill_once(rng: random.Random, command: tuple[str, ...], sign: int = signal.S
             found.append((result.structure.name, result.index))
             if number == at:
                 time.sleep(rng.random() * 0.02)
-                os.kill(process_of(running).pid, sign)
+                os.kill(pid_of(running), sign)
         assert found == expected
         assert running.suggest("ball") is not None
 
@@ -126,11 +140,11 @@ def kill_always(rng: random.Random, command: tuple[str, ...]) -> None:
         try:
             for _ in running.segment():
                 found += 1
-                process = process_of(running)
-                if process.pid not in killed:
-                    killed.add(process.pid)
-                    process.kill()
-                    process.wait()
+                pid = pid_of(running)
+                if pid not in killed:
+                    killed.add(pid)
+                    os.kill(pid, signal.SIGKILL)
+                    wait_until(lambda pid=pid: is_gone(pid), 5.0)
         except FoBSAMError as error:
             told = error
         assert told is not None
@@ -148,7 +162,7 @@ def kill_idle(rng: random.Random, command: tuple[str, ...]) -> None:
         running.set_image(image)
         running.set_supports(support(image))
         found = list(running.segment(["ball"]))
-        process_of(running).kill()
+        os.kill(pid_of(running), signal.SIGKILL)
         time.sleep(rng.random() * 0.05)
         corrected = running.correct("ball", found[0].index, found[0].prompts)
         assert corrected.index == found[0].index
@@ -190,7 +204,7 @@ def cancel(rng: random.Random, command: tuple[str, ...]) -> None:
         running.set_image(image)
         running.set_supports(support(image))
         whole = [(r.structure.name, r.index) for r in running.segment()]
-        pid = process_of(running).pid
+        pid = pid_of(running)
         for _ in range(3):
             deadline = time.monotonic() + rng.random() * 0.2
             list(running.segment(cancel=lambda end=deadline: time.monotonic() > end))
@@ -198,7 +212,7 @@ def cancel(rng: random.Random, command: tuple[str, ...]) -> None:
                 if number >= rng.randrange(4):
                     break
         assert [(r.structure.name, r.index) for r in running.segment()] == whole
-        assert process_of(running).pid == pid
+        assert pid_of(running) == pid
 
 
 def parent_dies(rng: random.Random, command: tuple[str, ...]) -> None:
