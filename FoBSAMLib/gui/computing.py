@@ -12,8 +12,9 @@ from slicer.i18n import tr as _
 from FoBSAMLib.background.engine import Engine
 from FoBSAMLib.gui import settings
 from FoBSAMLib.gui.messages import Messages
-from FoBSAMLib.gui.report import report, shared_names
+from FoBSAMLib.gui.report import report
 from FoBSAMLib.gui.running import Running
+from FoBSAMLib.mrml.private import shared_names
 
 #: What can be chosen; the fields take other names too, such as sam-vit-b:FILE.
 GENERATORS = ("fob-lite",)
@@ -53,7 +54,9 @@ class Computing:
         """Show what computes, and the end of the log."""
         under_way = self._running.under_way
         if under_way and not self._noted:
-            shared_names().remember()  # the worker's log may tell of them from now on
+            shared_names().remember(
+                slicer.mrmlScene
+            )  # the worker's log may tell of them from now on
         self._noted = under_way
         worker = self._engine.conversation.worker
         text = _("The worker is started at the first run.")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import qt
+import slicer
 
 from FoBSAMLib.errors import FoBSAMError
-from FoBSAMLib.gui.report import shared_names
+from FoBSAMLib.mrml.private import shared_names
 
 #: Background colours that the words stay readable on, whatever the theme.
 ERROR, WARNING, NOTE = "#f7d6d6", "#fdeec8", "#d8e8f8"
@@ -27,7 +28,7 @@ class Messages:
     def error(self, error: FoBSAMError) -> None:
         """Something went wrong."""
         self.last_error = f"{error.code}: {error}"
-        shared_names().remember()  # they may be gone when the report is asked for
+        shared_names().remember(slicer.mrmlScene)  # they may be gone when the report is asked for
         self._show(str(error), ERROR)
 
     def warn(self, text: str) -> None:

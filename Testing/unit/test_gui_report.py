@@ -168,13 +168,13 @@ def test_files_of_models(module):  # noqa: F811
 
 
 def test_patients_of_the_subject_hierarchy(module):  # noqa: F811
-    from FoBSAMLib.gui.report import Names
+    from FoBSAMLib.mrml.private import Names
 
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
     patient = hierarchy.CreateSubjectItem(hierarchy.GetSceneItemID(), PATIENT)
     hierarchy.CreateStudyItem(patient, "Klinik Doe, CT 3")
     names = Names()
-    names.remember()
+    names.remember(slicer.mrmlScene)
     hierarchy.RemoveAllItems()
     text = names.left_out_of("study Klinik Doe, CT 3 of DOE^JOHN 1970; the red slice, worker 7")
     assert text == "study (name) of (name); the red slice, worker 7"
@@ -182,10 +182,10 @@ def test_patients_of_the_subject_hierarchy(module):  # noqa: F811
 
 @pytest.mark.parametrize("name", ["Leber (rechts)", "a|b", "x\\y", "[1]", "täglich", "'q'", "日本"])
 def test_names_are_no_patterns(module, name):  # noqa: F811
-    from FoBSAMLib.gui.report import Names
+    from FoBSAMLib.mrml.private import Names
 
     names = Names()
-    names.remember(name)
+    names.remember(slicer.mrmlScene, name)
     for printed in (name, repr([name]), ascii({"name": name}), f"{name}_2, {name.upper()}"):
         assert name not in names.left_out_of(printed)
         assert "(name)" in names.left_out_of(printed)
