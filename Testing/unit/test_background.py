@@ -1,4 +1,4 @@
-"""Steps taken by the event loop, and the worker that Slicer keeps: nothing waits, nothing is lost."""
+"""Steps taken by the event loop, and the worker that Slicer keeps: nothing waits or is lost."""
 
 from __future__ import annotations
 
