@@ -80,14 +80,14 @@ class Review:
 
     def refresh(self) -> None:
         """Show what there is by now."""
-        run = self._running.run
-        self._list(run)
-        self._follow(run)
-        target, ui = self.target, self._ui
-        results = target.results(self.segment_id) if target is not None else {}
+        run, ui = self._running.run, self._ui
         if ui.reviewButton.isEnabled() != (run is not None):
             ui.reviewButton.setEnabled(run is not None)
             ui.reviewButton.collapsed = run is None
+        self._list(run)
+        self._follow(run)
+        target = self.target
+        results = target.results(self.segment_id) if target is not None else {}
         self.plot.show_bars(self._bars(run, target, results), _slices(run, target))
         if run is not None and target is not None and target.image is not None:
             self.views.follow(target.image.ijk_to_ras, target.image.shape, run.axis)
@@ -211,6 +211,7 @@ class Review:
     def _list(self, run: Run | None) -> None:
         """The combo boxes: volumes and structures."""
         labels = [target.label for target in run.targets] if run is not None else []
+        self._ui.targetComboBox.setVisible(len(labels) > 1)
         structures = run.drawn.structures if run is not None else ()
         listed = [*labels, *(one.segment_id for one in structures), str(id(run))]
         if listed == self._listed:
@@ -225,7 +226,6 @@ class Review:
         for one in structures:
             self._ui.structureComboBox.addItem(one.structure.name, one.segment_id)
         self._filling = False
-        self._ui.targetComboBox.setVisible(len(labels) > 1)
 
     def _bars(self, run: Run | None, target: Target | None, results: Slices) -> list[Bar]:
         if run is None or target is None or target.image is None:
