@@ -43,10 +43,12 @@ def run(module, command: str):  # noqa: F811
     return module.widget.panel
 
 
-def worker_that_says(*lines: str) -> str:
+def worker_that_says(folder: Path, *lines: str) -> str:
     """A worker that prints and then ends with an error, before it says hello."""
-    program = f"import sys; sys.stderr.write({chr(10).join(lines)!r} + chr(10)); sys.exit(3)"
-    return shlex.join([sys.executable, "-X", "utf8", "-c", program])
+    program = folder / "w.py"
+    said = "\n".join(lines) + "\n"
+    program.write_text(f"import sys; sys.stderr.write({said!r}); sys.exit(3)", "utf-8")
+    return shlex.join([sys.executable, "-X", "utf8", str(program)])
 
 
 def test_before_anything_was_started(module):  # noqa: F811
@@ -98,7 +100,7 @@ def test_names_in_what_a_worker_prints(module):  # noqa: F811
     assert not told(copied(module))
 
 
-def test_names_in_the_last_error(module):  # noqa: F811
+def test_names_in_the_last_error(module, tmp_path):  # noqa: F811
     volume, segmentation = small_scene(PATIENT, "Organs", ("Liver DOE",))
     module.enter()
     said = [
@@ -107,7 +109,7 @@ def test_names_in_the_last_error(module):  # noqa: F811
         r"M\xfcller-Klinik",
     ]
     segmentation.SetName("Müller-Klinik")
-    panel = run(module, worker_that_says(*said))
+    panel = run(module, worker_that_says(tmp_path, *said))
     assert "DOE^JOHN" in panel.messages.text, "the user may know"
     text = copied(module)
     assert not told(text), text
@@ -141,7 +143,7 @@ def test_files_and_folders(module, tmp_path, monkeypatch):  # noqa: F811
         r"C:\Users\doe\fob.pth is missing, \\klinik\doe\fob.pth is, too; ~/doe.pth",
         "see https://pytorch.org/docs and 3 / 4 slices/s",
     ]
-    run(module, worker_that_says(*said))
+    run(module, worker_that_says(tmp_path, *said))
     text = copied(module)
     assert not told(text), text
     assert '/site-packages/numpy/__init__.py", line 3, in array' in text
