@@ -17,7 +17,6 @@ from gui_small import scripted, small, use_worker  # noqa: E402, F401 (a fixture
 from slicer_module import ROOT, module  # noqa: E402, F401 (a fixture)
 from standin import dialogs, packages  # noqa: E402
 
-tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has none")
 REQUIREMENTS = ROOT / "Resources" / "requirements.txt"
 #: What comes with Slicer, or through its PyTorch extension.
 OTHERWISE = {"numpy", "scipy", "simpleitk", "torch"}
@@ -136,6 +135,7 @@ def test_a_worker_elsewhere_needs_nothing_here(lacking):
 
 
 def test_requirements_are_those_of_the_package():
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has none")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     lines = (line.partition("#")[0].strip() for line in REQUIREMENTS.read_text("utf-8").split("\n"))
     listed = [line for line in lines if line]
