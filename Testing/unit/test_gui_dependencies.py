@@ -134,7 +134,7 @@ def test_a_worker_elsewhere_needs_nothing_here(lacking):
     assert panel.running.run.found == 23
 
 
-def test_requirements_are_those_of_the_package():
+def test_requirements_are_those_of_the_package(module):  # noqa: F811
     tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has none")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     lines = (line.partition("#")[0].strip() for line in REQUIREMENTS.read_text("utf-8").split("\n"))
