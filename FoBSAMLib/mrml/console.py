@@ -41,6 +41,8 @@ class Segmented:
         self.models: dict[str, str] = {}
         #: What the user should know, one sentence each.
         self.notes: list[str] = []
+        #: What became of the results that were accepted into the segmentation; None before.
+        self.accepted: Accepted | None = None
 
     @property
     def volumes(self) -> list[Any]:
@@ -87,7 +89,8 @@ class Segmented:
                 user sees, or, without Slicer's application, for one of no further use.
 
         Returns:
-            What became of the results in the segmentation, None where there were none for it.
+            What became of the results in the segmentation (also `accepted`), None where there
+            were none for it.
 
         Raises:
             FoBSAMError: image, drawing or geometry have changed since, or a node is gone; nothing
@@ -111,6 +114,7 @@ class Segmented:
             editing = editing or _editing(target.node.GetScene())
             accepted = self._run.accept(target, editing) or accepted
             self._run.targets.remove(target)
+        self.accepted = accepted or self.accepted
         return accepted
 
     def discard(self) -> None:

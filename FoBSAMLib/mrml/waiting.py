@@ -45,6 +45,9 @@ class WaitingEngine:
                 for result in steps:
                     if result is not None:
                         on_result(result)
+                    if self._chosen is None:
+                        problem = "The run was given up: FoBSAM's worker was ended."
+                        raise FoBSAMError("cancelled", problem, "Segment again.")
             self.busy = False
             on_done(None)
         except FoBSAMError as error:
@@ -58,7 +61,7 @@ class WaitingEngine:
         """Nothing is left to wait for."""
 
     def reset(self) -> None:
-        """End the worker; the next steps start another one."""
+        """End the worker, and the steps under way; the next ones start another one."""
         self.conversation.close()
         self._chosen = None
 

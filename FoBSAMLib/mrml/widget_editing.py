@@ -37,13 +37,13 @@ class WidgetEditing(EditorNodeEditing):
 def editor_widget() -> Any:
     """The qMRMLSegmentEditorWidget of the Segment Editor module, with its parameter node.
 
-    The module makes its parameter node when it is first entered; who accepts before that would
-    have none.
+    The module makes its parameter node when it is first entered, and again after the scene was
+    cleared with all its singletons; who accepts before that would have none.
     """
     widget = slicer.modules.segmenteditor.widgetRepresentation().self()
-    editor = widget.editor
-    if editor.mrmlSegmentEditorNode() is None:
-        scene = slicer.mrmlScene
+    editor, scene = widget.editor, slicer.mrmlScene
+    node = editor.mrmlSegmentEditorNode()
+    if node is None or node.GetScene() is not scene:
         node = scene.GetSingletonNode("SegmentEditor", "vtkMRMLSegmentEditorNode")
         if node is None:
             node = scene.CreateNodeByClass("vtkMRMLSegmentEditorNode")

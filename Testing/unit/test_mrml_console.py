@@ -70,6 +70,7 @@ class TestResults:
         assert not previews(patient.scene)
         assert found.volumes == []
         assert found.previewNode() is None
+        assert found.accepted is accepted
         assert found.resultNode() is patient.node
         assert len(found.slices("ball")) == QUERIES, "they can be looked at all the same"
         np.testing.assert_array_equal(patient.voxels(), everywhere())
@@ -393,6 +394,12 @@ def test_closed_it_starts_another_worker(patient):
     assert waiting.shared_engine().conversation._transport._process is None
     patient.scripted(accept=False).discard()
     assert pid() != first
+
+
+def test_closed_in_the_middle(patient):
+    with pytest.raises(FoBSAMError, match="given up"):
+        patient.scripted(0.02, progress=lambda *_: mrml.close())
+    check_usable(patient)
 
 
 def test_in_a_process_of_its_own(environment, tmp_path):
