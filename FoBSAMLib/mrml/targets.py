@@ -94,7 +94,11 @@ class Target:
         k, j, i = image.shape
         centre = image.ijk_to_ras @ [(i - 1) / 2, (j - 1) / 2, (k - 1) / 2, 1]
         normal = slice_normal(drawn.ijk_to_world, drawn.axis)
-        return plane_grid(image.ijk_to_ras, image.shape, centre[:3], normal)
+        matrix, shape = plane_grid(image.ijk_to_ras, image.shape, centre[:3], normal)
+        # A plane halfway between two axes of the volume may come out the other side up.
+        grid = Volume(np.broadcast_to(np.uint8(0), shape), matrix)
+        upright = oriented_like(grid, drawn.ijk_to_world)
+        return upright.ijk_to_ras, upright.shape
 
     def image_steps(self, drawn: Drawn) -> Steps[Volume]:
         """Its voxels on the grid of `grid`; resampled, where they have to be, little by little."""
