@@ -44,7 +44,7 @@ class FoBSAM(ScriptedLoadableModule):
             "the other slices, and in other volumes. What is found is shown as a preview with a "
             "confidence for each slice: look through it, correct it by dragging points, accept it."
             "<br>Shortcuts while the module is open: N next uncertain slice, U use the slice as "
-            "support, X not in this slice, G which slice to paint next."
+            "support, X not in this slice, W which slice to paint next."
             "<br>For research; not a medical device. No image leaves the computer."
         )
         parent.acknowledgementText = _(
@@ -143,8 +143,8 @@ class FoBSAMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def cleanup(self) -> None:
         """Called when the widget is destroyed, on reload and on exit."""
         slicer.app.disconnect("aboutToQuit()", self.onQuit)
-        self.removeObservers()
         self.setParameterNode(None)
+        self.removeObservers()
         self.panel.close()
 
     def onQuit(self) -> None:
@@ -188,9 +188,7 @@ class FoBSAMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._parameterNode = parameters
         if parameters is not None:
             self._parameterNodeGuiTag = parameters.connectGui(self.ui)
-            self.addObserver(
-                parameters, vtk.vtkCommand.ModifiedEvent, self.onParameterNodeModified
-            )
+            self.addObserver(parameters, vtk.vtkCommand.ModifiedEvent, self.onParameterNodeModified)
         self.panel.set_parameters(parameters)
 
     def onParameterNodeModified(self, caller, event) -> None:
@@ -199,10 +197,12 @@ class FoBSAMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onReload(self) -> None:
         """Reload FoBSAMLib, too: for those who change it."""
-        self.cleanup()
+        entered = self._entered
         for name in [one for one in sys.modules if one.partition(".")[0] == "FoBSAMLib"]:
             del sys.modules[name]
         ScriptedLoadableModuleWidget.onReload(self)
+        if entered:
+            slicer.modules.FoBSAMWidget.enter()
 
 
 class FoBSAMTest(ScriptedLoadableModuleTest):

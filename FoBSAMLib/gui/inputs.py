@@ -22,7 +22,7 @@ from FoBSAMLib.mrml.watch import Watch
 
 #: Milliseconds after an edit until it is read: strokes come in bursts.
 DELAY = 250
-AXES = (("auto", "found by itself"), ("k", "K"), ("j", "J"), ("i", "I"))
+AXES = ("auto", "k", "j", "i")
 
 
 class Inputs:
@@ -42,8 +42,8 @@ class Inputs:
         self._timer.setSingleShot(True)
         self._timer.setInterval(DELAY)
         self._timer.connect("timeout()", self.refresh)
-        for value, text in AXES:
-            ui.axisComboBox.addItem(_(text), value)
+        for value in AXES:
+            ui.axisComboBox.addItem(_("found by itself") if value == "auto" else value, value)
         ui.structuresList.connect("itemChanged(QListWidgetItem*)", self._ticked)
         ui.structuresList.connect("itemClicked(QListWidgetItem*)", self._clicked)
         ui.queriesList.connect("itemChanged(QListWidgetItem*)", self._ticked)
@@ -68,9 +68,7 @@ class Inputs:
             self._on_changed()
             return
         with self._fill():
-            self._ui.axisComboBox.setCurrentIndex(
-                [value for value, _text in AXES].index(parameters.axis)
-            )
+            self._ui.axisComboBox.setCurrentIndex(AXES.index(parameters.axis))
             self._show_structures()
             self._show_queries()
             self._show_options()

@@ -34,10 +34,11 @@ class Panel:
         self.computing = Computing(ui, engine, self.running, self.messages, self._inputs_changed)
         self._shortcuts = Shortcuts(
             {
-                "N": self.review.next_uncertain,
-                "U": self.review.use_as_support,
-                "X": self.review.mark_absent,
-                "G": self.review.suggest,
+                # Buttons, which may be disabled.
+                "N": ui.uncertainButton.click,
+                "U": ui.supportButton.click,
+                "X": ui.absentButton.click,
+                "W": ui.suggestButton.click,
             }
         )
         ui.tryButton.connect("clicked(bool)", lambda _checked: self.try_it())

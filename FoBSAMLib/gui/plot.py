@@ -34,6 +34,7 @@ class ReviewPlot(qt.QWidget):
         self._on_click = on_click
         self._uncertain = uncertain
         self._bars: list[Bar] = []
+        self._largest = 1.0
         self._slices = range(1)
         self._current: int | None = None
         self.setMinimumHeight(HEIGHT)
@@ -48,6 +49,7 @@ class ReviewPlot(qt.QWidget):
     def show_bars(self, bars: Sequence[Bar], slices: range) -> None:
         """Show what is known of these slices."""
         self._bars = sorted(bars, key=lambda bar: bar.index)
+        self._largest = max((bar.area for bar in bars), default=0.0) or 1.0
         self._slices = slices
         self.update()
 
@@ -102,19 +104,24 @@ class ReviewPlot(qt.QWidget):
         painter.drawText(below, int(qt.Qt.AlignLeft), str(low))
         painter.drawText(below, int(qt.Qt.AlignHCenter), _("slice"))
         painter.drawText(below, int(qt.Qt.AlignRight), str(high))
-        top = _("confidence, and area up to {area:.0f} mm²").format(area=self._largest())
+        top = _("confidence, and area up to {area:.0f} mm²").format(area=self._largest)
         painter.drawText(qt.QRect(MARGIN, 1, width, TOP - 2), int(qt.Qt.AlignLeft), top)
 
     def _paint_areas(self, painter: qt.QPainter) -> None:
         painter.setPen(_pen(qt.QColor(AREA), style=qt.Qt.NoPen))
         width = max(1.5, self._step() * 0.8)
-        for bar in self._bars:
-            color = qt.QColor(DRAWN if bar.confidence is None else AREA)
-            color.setAlpha(200 if bar.confidence is None else 110)
+        for name, alpha, drawn in ((AREA, 110, False), (DRAWN, 200, True)):
+            color = qt.QColor(name)
+            color.setAlpha(alpha)
             painter.setBrush(qt.QBrush(color))
-            top = self._y(bar.area / self._largest())
-            left = self._x(bar.index) - width / 2
-            painter.drawRect(qt.QRectF(left, top, width, self._y(0) - top))
+            # In one call: hundreds of them, one by one, take a while each time it is painted.
+            path = qt.QPainterPath()
+            for bar in self._bars:
+                if (bar.confidence is None) == drawn:
+                    top = self._y(bar.area / self._largest)
+                    left = self._x(bar.index) - width / 2
+                    path.addRect(left, top, width, self._y(0) - top)
+            painter.drawPath(path)
 
     def _paint_confidence(self, painter: qt.QPainter) -> None:
         known = [(self._x(b.index), b.confidence) for b in self._bars if b.confidence is not None]
@@ -136,9 +143,6 @@ class ReviewPlot(qt.QWidget):
         painter.setPen(_pen(text, style=qt.Qt.DashLine))
         x = self._x(shown)
         painter.drawLine(qt.QPointF(x, TOP), qt.QPointF(x, self.height - BOTTOM))
-
-    def _largest(self) -> float:
-        return max(*(bar.area for bar in self._bars), 1.0)
 
     def _step(self) -> float:
         """Pixels from one slice to the next."""

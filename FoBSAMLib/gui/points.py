@@ -38,7 +38,7 @@ class Points:
         self._place: Place | None = None
         self._wanted: tuple[Place, Prompts] | None = None
         self._job: Job | None = None
-        self._placing: tuple[Any, int] | None = None
+        self._placing: tuple[Any, int, str | None] | None = None
         ui.promptsCheckBox.connect("toggled(bool)", lambda _checked: self._show_again())
         ui.addForegroundButton.connect("clicked(bool)", lambda _checked: self._add("foreground"))
         ui.addBackgroundButton.connect("clicked(bool)", lambda _checked: self._add("background"))
@@ -158,13 +158,15 @@ class Points:
         self._stop_placing()
         if not wanted or self._points is None:
             return
+        chosen = selection.GetActivePlaceNodeID()
         selection.SetReferenceActivePlaceNodeClassName("vtkMRMLMarkupsFiducialNode")
         selection.SetActivePlaceNodeID(getattr(self._points, kind).GetID())
         interaction.SetPlaceModePersistence(0)
         interaction.SetCurrentInteractionMode(interaction.Place)
         getattr(self._ui, f"add{kind.capitalize()}Button").setChecked(True)
         changed = interaction.InteractionModeChangedEvent
-        self._placing = (interaction, interaction.AddObserver(changed, self._mode_changed))
+        tag = interaction.AddObserver(changed, self._mode_changed)
+        self._placing = (interaction, tag, chosen)
 
     def _mode_changed(self, interaction: Any, _event: str) -> None:
         """A point was placed, or the user does something else."""
@@ -173,9 +175,10 @@ class Points:
 
     def _stop_placing(self) -> None:
         if self._placing is not None:
-            interaction, tag = self._placing
+            interaction, tag, chosen = self._placing
             interaction.RemoveObserver(tag)
             self._placing = None
+            slicer.app.applicationLogic().GetSelectionNode().SetActivePlaceNodeID(chosen)
             if interaction.GetCurrentInteractionMode() == interaction.Place:
                 interaction.SetCurrentInteractionMode(interaction.ViewTransform)
         for button in (self._ui.addForegroundButton, self._ui.addBackgroundButton):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import qt
 import slicer
 import slicer.util
@@ -44,6 +45,7 @@ class Review:
         self._messages = messages
         self._on_accepted = on_accepted
         self._listed: list[str] = []
+        self._counted: dict[int, tuple[np.ndarray, int]] = {}
         self._filling = False
         self._following = True
         self._surfaces = qt.QTimer()
@@ -229,14 +231,22 @@ class Review:
 
     def _bars(self, run: Run | None, target: Target | None, results: Slices) -> list[Bar]:
         if run is None or target is None or target.image is None:
+            self._counted.clear()
             return []
         pixel = self._pixel(run, target)
-        bars = [Bar(n, pixel * int(r.mask.sum()), r.confidence) for n, r in results.items()]
+        bars = [Bar(n, pixel * self._count(n, r.mask), r.confidence) for n, r in results.items()]
         if target.own:
             drawn = next(one for one in run.drawn.structures if one.segment_id == self.segment_id)
             masks = drawn.masks.items()
-            bars += [Bar(n, pixel * int(mask.sum()), None) for n, mask in masks]
+            bars += [Bar(n, pixel * self._count(n, mask), None) for n, mask in masks]
         return bars
+
+    def _count(self, index: int, mask: np.ndarray) -> int:
+        """The pixels of a slice's mask, counted once: those of a whole volume take a while."""
+        known = self._counted.get(index)
+        if known is None or known[0] is not mask:
+            known = self._counted[index] = (mask, int(np.count_nonzero(mask)))
+        return known[1]
 
     def _pixel(self, run: Run, target: Target) -> float:
         """Area of a slice's pixel in mm²."""

@@ -50,7 +50,8 @@ class Running:
         self.run: Run | None = None
         self._job: Job | None = None
         self._watch: Watch | None = None
-        self._began = self._first = 0.0
+        self._asked = ""
+        self._first = 0.0
         self._timer = qt.QTimer()
         self._timer.setInterval(SHOW)
         self._timer.connect("timeout()", self._show)
@@ -73,13 +74,14 @@ class Running:
             command = settings.worker_command()
             if command is None and not dependencies.ensure(self._requirements):
                 return
+            self._asked = settings.chosen()
             self._engine.configure(settings.models(), command)
         except FoBSAMError as error:
             self._messages.error(error)
             return
         self.drop()
         self.run = run
-        self._began, self._first = time.monotonic(), 0.0
+        self._first = 0.0
         self._observe()
         self._job = self._engine.start(
             run.steps(self._engine.conversation), self._came, self._ended, self._failed
@@ -92,6 +94,11 @@ class Running:
         """Stop before the next slice; what was found stays."""
         if self.run is not None and self.under_way:
             self.run.cancel()
+            if not self._engine.started:
+                # It may never answer, and there is nothing to keep.
+                self._engine.reset()
+                self.stopped()
+                return
             self._ui.progressBar.setFormat(_("Stopping …"))
             self._ui.cancelButton.setEnabled(False)
 
@@ -173,8 +180,9 @@ class Running:
         self._show()
         if run is not None and run.found > ENOUGH:
             pace = (time.monotonic() - self._first) / (run.found - 1)
-            settings.set_seconds_a_slice(pace)
-            settings.set_device_used(self._engine.conversation.worker["models"]["device"])
+            if settings.chosen() == self._asked:  # else others are chosen meanwhile
+                settings.set_seconds_a_slice(pace)
+                settings.set_device_used(self._engine.conversation.worker["models"]["device"])
         if self._engine.conversation.notes:
             self._messages.note(" ".join(self._engine.conversation.notes))
         self._finish()

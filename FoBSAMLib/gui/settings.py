@@ -69,27 +69,28 @@ def split_command(text: str, *, windows: bool) -> list[str]:
 def seconds_a_slice() -> float:
     """What a slice and structure took last time with these models."""
     try:
-        return float(_value(_measured(), SECONDS))
+        return float(_value(chosen(), SECONDS))
     except ValueError:
         return SECONDS
 
 
 def set_seconds_a_slice(seconds: float) -> None:
     """Keep what was measured."""
-    _set(_measured(), repr(seconds))
+    _set(chosen(), repr(seconds))
 
 
 def device_used() -> str:
     """Where these models computed last time; empty before the first."""
-    return str(_value(_measured() + "/Device", ""))
+    return str(_value(chosen() + "/Device", ""))
 
 
 def set_device_used(device: str) -> None:
     """Keep where they computed."""
-    _set(_measured() + "/Device", device)
+    _set(chosen() + "/Device", device)
 
 
-def _measured() -> str:
+def chosen() -> str:
+    """The models and the worker that are chosen, as one name."""
     # Slashes would make groups of the settings' names.
     chosen = "|".join([*models(), worker_command_line()])
     return "Seconds/" + chosen.replace("/", "_").replace("\\", "_")

@@ -89,7 +89,11 @@ class PromptPoints:
     def _add_list(
         self, scene: slicer.vtkMRMLScene, name: str, color: tuple[float, float, float]
     ) -> slicer.vtkMRMLMarkupsFiducialNode:
+        selection = scene.GetFirstNodeByClass("vtkMRMLSelectionNode")
+        chosen = selection.GetActivePlaceNodeID() if selection else None
         node = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", scene.GenerateUniqueName(name))
+        if selection is not None:  # the user places points in a list of his own
+            selection.SetActivePlaceNodeID(chosen)
         node.CreateDefaultDisplayNodes()
         display = node.GetDisplayNode()
         # A list that the user deletes leaves its display node behind.

@@ -12,7 +12,7 @@ from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.version import __version__
 from FoBSAMLib.worker import messages as m
 from FoBSAMLib.worker.frames import Buffer, FrameError
-from FoBSAMLib.worker.transport import Transport
+from FoBSAMLib.worker.transport import SEPARATOR, Transport
 
 #: Seconds for which nothing is waited for at a stretch, so that a caller can ask for a stop.
 TICK = 0.05
@@ -39,7 +39,8 @@ class WorkerDiedError(Exception):
 
     def to_error(self) -> FoBSAMError:
         """What the user is told."""
-        lines = [line.strip() for line in self.log.splitlines() if line.strip()][-SHOWN:]
+        own = self.log.rpartition(SEPARATOR)[2]
+        lines = [line.strip() for line in own.splitlines() if line.strip()][-SHOWN:]
         said = f" It last said: {' / '.join(lines)}" if lines else ""
         return FoBSAMError(
             "worker_died",

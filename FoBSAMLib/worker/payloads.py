@@ -75,6 +75,7 @@ def image_pieces(message: SetImage, volume: Volume) -> Iterator[Buffer]:
     for piece in batches:
         yield piece
         next(hashing, None)
+    next(hashing, None)  # past the last batch: there the key is known, else all is hashed again
     yield volume.content_key().encode()
 
 

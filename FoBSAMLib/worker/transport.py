@@ -76,6 +76,10 @@ def worker_environment() -> dict[str, str]:
     return {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
 
 
+#: Between the lines of one worker and those of the next.
+SEPARATOR = "--- another worker"
+
+
 class Log:
     """The last lines of what workers have printed, one after the other."""
 
@@ -87,7 +91,7 @@ class Log:
         """Another worker prints from here on."""
         self.add(b"\n")
         if self._lines:
-            self._lines.append("--- another worker")
+            self._lines.append(SEPARATOR)
 
     def add(self, data: bytes | None) -> None:
         """Take what has been printed, whole lines or not."""

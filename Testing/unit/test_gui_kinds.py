@@ -135,3 +135,40 @@ def test_photographs(module):  # noqa: F811
     ]
     found = voxels(made, second, "spot")[0]
     assert 2 * (found & spot).sum() / (found.sum() + spot.sum()) > 0.8
+
+
+def test_cancel_before_the_worker_has_answered(module, chest):  # noqa: F811
+    settings.set_worker_command_line("sleep 60")
+    paint_lung(chest)
+    module.enter()
+    ui, running = module.widget.ui, module.widget.panel.running
+    standin.click(ui.segmentButton)
+    standin.wait(0.3)
+    standin.click(ui.cancelButton)
+    standin.wait_until(lambda: not running.under_way, 3)
+    assert running.run is None
+    assert ui.segmentButton.enabled
+
+
+def test_keys_do_what_their_buttons_may_do(module, chest):  # noqa: F811
+    settings.set_worker_command_line(scripted(0.2))
+    segmentation = paint_lung(chest)
+    before = voxels(segmentation, chest)
+    module.enter()
+    ui, panel = module.widget.ui, module.widget.panel
+    window = slicer.util.mainWindow()
+    for key in "NUXW":
+        standin.press_key(window, key)
+    standin.click(ui.segmentButton)
+    standin.wait_until(lambda: panel.review.views.current is not None, 30)
+    panel.review.go_to(min(panel.running.run.current.results("lung")))
+    for key in "UX":
+        standin.press_key(window, key)
+    assert np.array_equal(voxels(segmentation, chest), before)
+    assert not panel.running.run.current.answered
+    standin.click(ui.cancelButton)
+    standin.wait_until(lambda: not panel.running.under_way, 20)
+    standin.press_key(window, "U")
+    assert voxels(segmentation, chest).sum() > before.sum()
+    place = slicer.app.applicationLogic().GetSelectionNode().GetActivePlaceNodeID()
+    assert not place, "the lists of points are not for the user to place points in"
