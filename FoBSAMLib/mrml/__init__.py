@@ -10,3 +10,4 @@ For scripts and Slicer's Python console::
 from FoBSAMLib.mrml.console import Segmented as Segmented
 from FoBSAMLib.mrml.console import close as close
 from FoBSAMLib.mrml.console import segment as segment
+from FoBSAMLib.mrml.editing import LogicEditing as LogicEditing

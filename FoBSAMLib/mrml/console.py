@@ -86,7 +86,8 @@ class Segmented:
         Args:
             volumeNode: of this volume alone; None for all.
             editing: whose undo and masking it is. None stands for the Segment Editor that the
-                user sees, or, without Slicer's application, for one of no further use.
+                user sees. A script without Slicer's application makes its own to be able to undo:
+                ``mrml.LogicEditing(scene)``.
 
         Returns:
             What became of the results in the segmentation (also `accepted`), None where there
@@ -173,7 +174,7 @@ def segment(
     Args:
         volumeNode: the volume that was drawn on; under no parent transform or a linear one.
         segmentationNode: holds what is drawn, in segments, on any grid.
-        segmentIDs: segments to find; all that are drawn for None.
+        segmentIDs: segments to find, by ID; all that are drawn for None.
         queries: other volume nodes to look in.
         ownVolume: whether to look in the volume's own other slices. One that has none left, as a
             photograph, is left out where there are other volumes.
@@ -215,9 +216,11 @@ def segment(
 
         mrml.segment(volume, segmentation, accept=False, onDone=done, onError=print)
     """
-    scene = volumeNode.GetScene() if volumeNode is not None else None
-    views = slice_nodes(scene) if scene is not None else []
-    drawn = read_drawn(volumeNode, segmentationNode, segmentIDs, views, axis)
+    _check_kind(volumeNode, slicer.vtkMRMLVolumeNode, "volume")
+    _check_kind(segmentationNode, slicer.vtkMRMLSegmentationNode, "segmentation")
+    wanted = [segmentIDs] if isinstance(segmentIDs, str) else segmentIDs
+    views = slice_nodes(volumeNode.GetScene())
+    drawn = read_drawn(volumeNode, segmentationNode, wanted, views, axis)
     others = _queries(volumeNode, queries, time_points=timePoints)
     run = Run(drawn, volumeNode, segmentationNode, own=ownVolume, slices=slices, queries=others)
     engine = _engine()
@@ -225,8 +228,7 @@ def segment(
         raise FoBSAMError(
             "bad_request", "FoBSAM is at work already.", "Wait for its end, or cancel it."
         )
-    command = list(workerCommand) if workerCommand is not None else None
-    engine.configure((generator, segmenter, device), command)
+    engine.configure((generator, segmenter, device), _command(workerCommand))
     segmented = Segmented(run)
 
     def end(models: dict[str, str], notes: list[str]) -> None:
@@ -252,16 +254,36 @@ def close() -> None:
     _engine().reset()
 
 
+def _check_kind(node: Any, kind: Any, what: str) -> None:
+    if not isinstance(node, kind) or node.GetScene() is None:
+        given = f"a {node.GetClassName()}" if hasattr(node, "GetClassName") else repr(node)
+        gone = " that is in no scene" if isinstance(node, kind) else ""
+        raise FoBSAMError(
+            "bad_request",
+            f"The {what} is {given}{gone}.",
+            f"Give a {what} node of the scene, as slicer.util.getNode('…') finds it.",
+        )
+
+
+def _command(given: Sequence[str] | None) -> list[str] | None:
+    if given is not None and (isinstance(given, str) or not given):
+        raise FoBSAMError(
+            "bad_request",
+            f"The worker's command is {given!r}.",
+            "Give it as a list, as in ['ssh', 'host', 'fobsam', 'worker'].",
+        )
+    return None if given is None else list(given)
+
+
 def _queries(volume_node: Any, nodes: Iterable[Any], *, time_points: bool) -> list[Query]:
     """The other volumes to look in, each once."""
     queries = []
-    for node in dict.fromkeys(nodes):
-        if node is None or node is volume_node:
+    for node in dict.fromkeys([nodes] if isinstance(nodes, slicer.vtkMRMLNode) else nodes):
+        _check_kind(node, slicer.vtkMRMLVolumeNode, "volume to look in")
+        if node is volume_node:
             raise FoBSAMError(
                 "bad_request",
-                "A volume to look in is None."
-                if node is None
-                else f"{node.GetName()} is the volume that was drawn on.",
+                f"{node.GetName()} is the volume that was drawn on.",
                 "Give other volumes as queries; ownVolume says whether to look in that one.",
             )
         queries.append(Query(node.GetName() or "", node))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,8 @@ from FoBSAMLib.mrml.run import Run
 from FoBSAMLib.session.results import SliceResult
 from FoBSAMLib.worker.conversation import Steps
 
+#: Seconds from one time that the preview shows what came to the next: views take a while to draw.
+SHOW = 0.5
 #: Called after every slice with how many are done, how many there are, and the slice's result;
 #: False stops the run.
 Progress = Callable[[int, int, SliceResult], object]
@@ -41,6 +44,7 @@ class Request:
         self._told = False
         #: What a script is to hear, in the place of what the engine says of it.
         self._raised: BaseException | None = None
+        self._shown = 0.0
         self.ended = False
 
     def start(self, *, wait: bool) -> None:
@@ -82,6 +86,7 @@ class Request:
             raise
 
     def _came(self, result: SliceResult) -> None:
+        self._show()
         if self._progress is None:
             return
         try:
@@ -93,6 +98,12 @@ class Request:
             ) from error
         if answer is False:
             self._run.cancel()
+
+    def _show(self) -> None:
+        target, now = self._run.current, time.monotonic()
+        if now - self._shown > SHOW and target is not None and target.preview is not None:
+            target.preview.flush()
+            self._shown = now
 
     def _done(self, _value: object) -> None:
         if self._told:

@@ -114,6 +114,10 @@ class Target:
         """
         count = self.grid(drawn)[1][ARRAY_AXIS[drawn.axis]]
         slices = self.slices if self.slices is not None else range(count)
+        if not isinstance(slices, range):
+            raise FoBSAMError(
+                "bad_request", f"Slices are given as {slices!r}.", "Give range(first, last + 1)."
+            )
         if slices.step != 1 or not 0 <= slices.start < slices.stop <= count:
             raise FoBSAMError(
                 "bad_request",

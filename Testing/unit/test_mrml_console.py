@@ -291,12 +291,35 @@ class TestFailures:
         patient = Patient(bare, {})
         with pytest.raises(FoBSAMError, match="Nothing is drawn"):
             patient.scripted()
-        with pytest.raises(FoBSAMError, match="no volume"):
-            mrml.segment(None, patient.node)
-        with pytest.raises(FoBSAMError, match="no segmentation"):
-            mrml.segment(patient.volume, None)
         with pytest.raises(FoBSAMError, match="no segment 'liver'"):
-            patient.scripted(segmentIDs=["liver"])
+            patient.scripted(segmentIDs="liver")
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            ({"volumeNode": None}, "volume is None"),
+            ({"volumeNode": "CT"}, "volume is 'CT'"),
+            ({"segmentationNode": None}, "segmentation is None"),
+            ({"queries": ["CT"]}, "volume to look in is 'CT'"),
+            ({"slices": [3, 4]}, r"range\(first, last"),
+            ({"workerCommand": "fobsam worker"}, "as a list"),
+            ({"workerCommand": []}, "as a list"),
+        ],
+    )
+    def test_what_makes_no_sense(self, patient, options, words):
+        nodes = {"volumeNode": patient.volume, "segmentationNode": patient.node}
+        with pytest.raises(FoBSAMError, match=words):
+            mrml.segment(**{**nodes, **options})
+
+    def test_nodes_of_another_kind(self, patient):
+        with pytest.raises(FoBSAMError, match="volume is a vtkMRMLSegmentationNode"):
+            mrml.segment(patient.node, patient.volume)
+        other = Patient(patient.scene, {})
+        found = patient.scripted(queries=other.volume, ownVolume=False)
+        assert found.resultNode(other.volume) is not None
+        patient.scene.mrml.RemoveNode(other.volume)
+        with pytest.raises(FoBSAMError, match="in no scene"):
+            patient.scripted(queries=[other.volume])
 
 
 class TestCallbacks:
