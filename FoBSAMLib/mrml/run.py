@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 
 import slicer
 
@@ -15,7 +16,7 @@ from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.image.volume import Axis
 from FoBSAMLib.mrml import tags
 from FoBSAMLib.mrml.accept import Accepted, accept, new_segmentation
-from FoBSAMLib.mrml.drawn import Drawn, support_of
+from FoBSAMLib.mrml.drawn import Drawn, DrawnStructure, support_of
 from FoBSAMLib.mrml.editing import Editing
 from FoBSAMLib.mrml.labelmaps import world_to_node
 from FoBSAMLib.mrml.preview import Preview
@@ -284,7 +285,8 @@ class Run:
     def _accept_elsewhere(self, target: Target) -> slicer.vtkMRMLSegmentationNode:
         """A segmentation of a target's results, or its sequence's with them."""
         assert target.image is not None
-        structures, masks, point = self.drawn.structures, target.masks(), target.query.point
+        structures = [self._as_named(one) for one in self.drawn.structures]
+        masks, point = target.masks(), target.query.point
         matrix, shape = target.image.ijk_to_ras, target.image.shape
         if point is None:
             grid = tags.SliceGrid(self.axis, matrix, shape)
@@ -292,6 +294,12 @@ class Run:
         # In its sequence a time point lies under no transform.
         grid = tags.SliceGrid(self.axis, world_to_node(target.node) @ matrix, shape)
         return store(target.node, structures, {point.value: (masks, grid)}, self.segmentation_node)
+
+    def _as_named(self, one: DrawnStructure) -> DrawnStructure:
+        """A structure with its segment's own name: those of equal names were told apart."""
+        segment = self.segmentation_node.GetSegmentation().GetSegment(one.segment_id)
+        name = segment.GetName() if segment is not None else ""
+        return replace(one, structure=replace(one.structure, name=name)) if name else one
 
     def _segment(self, segment_id: str) -> tuple[slicer.vtkSegment, tags.SliceGrid]:
         """A segment, and the run's slices as its tags know them."""

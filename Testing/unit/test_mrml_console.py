@@ -405,6 +405,19 @@ def test_names(bare, name):  # noqa: F811
         assert segment.GetName() == (name or "ball")
 
 
+def test_equal_names_stay_equal(bare):  # noqa: F811
+    patient = Patient(bare, {"ball": drawn("ball"), "egg": drawn("egg")})
+    other = Patient(bare, {}, seed=1)
+    for segment_id in ("ball", "egg"):
+        patient.node.GetSegmentation().GetSegment(segment_id).SetName("Lesion")
+    found = patient.scripted(queries=[other.volume], accept=False)
+    shown = found.previewNode(other.volume).GetSegmentation()
+    assert [shown.GetSegment(s).GetName() for s in ("ball", "egg")] == ["Lesion", "Lesion (2)"]
+    found.accept()
+    result = found.resultNode(other.volume).GetSegmentation()
+    assert [result.GetSegment(s).GetName() for s in ("ball", "egg")] == ["Lesion", "Lesion"]
+
+
 def test_closed_it_starts_another_worker(patient):
     def pid() -> int:
         return waiting.shared_engine().conversation._transport._process.pid

@@ -394,33 +394,37 @@ class TestSequences:
 
 
 class TestPhotographs:
-    """One slice with colours."""
+    """One slice with colours; the other one has another size."""
 
-    def photograph(self, bare, seed: int, channels: int = 3):  # noqa: F811
-        grey = phantom.voxels((12, 48, 48), seed)[6].astype(float) / 450
+    FIRST, SECOND = (12, 48, 48), (12, 40, 56)
+
+    def photograph(self, bare, shape, channels: int = 3):  # noqa: F811
+        grey = phantom.voxels(shape, seed=shape[1])[6].astype(float) / 450
         tint = np.array([1.0, 0.7, 0.5, 1.0])[:channels]
         colours = np.clip(grey[..., np.newaxis] * tint * 255, 0, 255).astype(np.uint8)
         if channels == 1:
-            return bare.volume(colours[np.newaxis, ..., 0])
+            return bare.volume(colours[np.newaxis, ..., 0], np.eye(4))
         return vector_volume(bare, colours[np.newaxis])
+
+    def ball(self, shape) -> np.ndarray:
+        return phantom.labels(shape)[6:7] == phantom.BALL
 
     @pytest.mark.parametrize("channels", [1, 3, 4], ids=["grey", "RGB", "RGBA"])
     def test_another_one(self, bare, channels):  # noqa: F811
-        first, second = (self.photograph(bare, seed, channels) for seed in (0, 1))
-        mask = phantom.labels((12, 48, 48))[6:7] == phantom.BALL
-        matrix = STRAIGHT if channels == 1 else np.eye(4)
-        node = bare.segmentation({"ball": mask}, matrix, first)
+        first = self.photograph(bare, self.FIRST, channels)
+        second = self.photograph(bare, self.SECOND, channels)
+        node = bare.segmentation({"ball": self.ball(self.FIRST)}, np.eye(4), first)
         found = mrml.segment(first, node, queries=[second])
         with pytest.raises(FoBSAMError, match="no such results"):
             found.slices("ball", first)
-        result = voxels(found.resultNode(second), "ball", mask.shape)
-        assert dice(result, mask) > 0.9
-        np.testing.assert_array_equal(voxels(node, "ball", mask.shape), mask)
+        expected = self.ball(self.SECOND)
+        assert dice(voxels(found.resultNode(second), "ball", expected.shape), expected) > 0.9
+        drawn_there = voxels(node, "ball", self.ball(self.FIRST).shape)
+        np.testing.assert_array_equal(drawn_there, self.ball(self.FIRST))
 
     def test_alone_has_nothing_to_find(self, bare):  # noqa: F811
-        first = self.photograph(bare, 0)
-        mask = phantom.labels((12, 48, 48))[6:7] == phantom.BALL
-        node = bare.segmentation({"ball": mask}, np.eye(4), first)
+        first = self.photograph(bare, self.FIRST)
+        node = bare.segmentation({"ball": self.ball(self.FIRST)}, np.eye(4), first)
         with pytest.raises(FoBSAMError, match="other volumes"):
             mrml.segment(first, node)
 
