@@ -14,7 +14,6 @@ from FoBSAMLib.gui import settings
 from FoBSAMLib.gui.messages import Messages
 from FoBSAMLib.gui.report import report
 from FoBSAMLib.gui.running import Running
-from FoBSAMLib.mrml.private import shared_names
 
 #: What can be chosen; the fields take other names too, such as sam-vit-b:FILE.
 GENERATORS = ("fob-lite",)
@@ -39,7 +38,6 @@ class Computing:
         self._running = running
         self._messages = messages
         self._on_chosen = on_chosen
-        self._noted = False
         self._fill()
         for box in (ui.generatorComboBox, ui.segmenterComboBox, ui.deviceComboBox):
             box.connect("currentTextChanged(QString)", self._chosen)
@@ -52,12 +50,6 @@ class Computing:
 
     def refresh(self) -> None:
         """Show what computes, and the end of the log."""
-        under_way = self._running.under_way
-        if under_way and not self._noted:
-            shared_names().remember(
-                slicer.mrmlScene
-            )  # the worker's log may tell of them from now on
-        self._noted = under_way
         worker = self._engine.conversation.worker
         text = _("The worker is started at the first run.")
         if worker:
@@ -65,7 +57,7 @@ class Computing:
             text = _("Worker ready on {device}: {generator}, {segmenter}.").format(**models)
         self._ui.workerLabel.setText(text)
         # Also before the worker has answered: it may never do so.
-        self._ui.stopWorkerButton.setEnabled(bool(worker) or under_way)
+        self._ui.stopWorkerButton.setEnabled(bool(worker) or self._running.under_way)
         if not self._ui.workerButton.collapsed:
             log = self._engine.conversation.log
             if log != self._ui.logTextEdit.plainText:

@@ -20,6 +20,7 @@ from FoBSAMLib.mrml.drawn import Drawn, DrawnStructure, support_of
 from FoBSAMLib.mrml.editing import Editing
 from FoBSAMLib.mrml.labelmaps import world_to_node
 from FoBSAMLib.mrml.preview import Preview
+from FoBSAMLib.mrml.private import shared_names
 from FoBSAMLib.mrml.sequences import store
 from FoBSAMLib.mrml.targets import Query as Query
 from FoBSAMLib.mrml.targets import Slices as Slices
@@ -91,6 +92,8 @@ class Run:
         """
         for target in self.targets:
             self._remember(target)
+        # The worker's log may tell of them from now on, and may be sent to somebody.
+        shared_names().remember(self.volume_node.GetScene())
         return self._steps(conversation)
 
     def cancel(self) -> None:
@@ -271,14 +274,15 @@ class Run:
         )
 
     def _accept(self, target: Target, editing: Editing) -> Accepted:
-        accepted = accept(
-            self.drawn,
-            target.masks(),
-            target.confidence(),
-            target.node,
-            self.segmentation_node,
-            editing,
-        )
+        with self._change(target):
+            accepted = accept(
+                self.drawn,
+                target.masks(),
+                target.confidence(),
+                target.node,
+                self.segmentation_node,
+                editing,
+            )
         target.written = self.segmentation_node
         return accepted
 
