@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import qt
 from slicer.i18n import tr as _
@@ -22,6 +21,28 @@ class Bar:
     index: int
     area: float
     confidence: float | None
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Where things are in a widget of a size in pixels that shows some slices."""
+
+    width: int
+    height: int
+    slices: range
+
+    @property
+    def step(self) -> float:
+        """Pixels from one slice to the next."""
+        return (self.width - 8 - MARGIN) / len(self.slices)
+
+    def x(self, index: int) -> float:
+        """Of the middle of a slice."""
+        return MARGIN + (index - self.slices[0] + 0.5) * self.step
+
+    def y(self, value: float) -> float:
+        """Of a value from 0 to 1."""
+        return self.height - BOTTOM - value * (self.height - BOTTOM - TOP)
 
 
 class ReviewPlot(qt.QWidget):
@@ -61,13 +82,13 @@ class ReviewPlot(qt.QWidget):
 
     def place_of(self, index: int) -> qt.QPoint:
         """Where in the widget a slice is."""
-        return qt.QPoint(round(self._x(index)), self.height // 2)
+        return qt.QPoint(round(self._scale().x(index)), self.height // 2)
 
     def mousePressEvent(self, event: qt.QMouseEvent) -> None:  # noqa: N802, Qt's name
         """Go to the slice that was clicked."""
         if self._bars:
-            place = event.pos().x()
-            nearest = min(self._bars, key=lambda bar: abs(self._x(bar.index) - place))
+            place, scale = event.pos().x(), self._scale()
+            nearest = min(self._bars, key=lambda bar: abs(scale.x(bar.index) - place))
             self._on_click(nearest.index)
 
     def paintEvent(self, event: qt.QPaintEvent) -> None:  # noqa: N802, Qt's name
@@ -81,25 +102,29 @@ class ReviewPlot(qt.QWidget):
             painter.drawText(self.rect, int(qt.Qt.AlignCenter), _("No results yet"))
             painter.end()
             return
-        self._paint_frame(painter, text)
-        self._paint_areas(painter)
-        self._paint_confidence(painter)
-        self._paint_current(painter, text)
+        scale = self._scale()
+        self._paint_frame(painter, scale, text)
+        self._paint_areas(painter, scale)
+        self._paint_confidence(painter, scale)
+        self._paint_current(painter, scale, text)
         painter.end()
 
-    def _paint_frame(self, painter: qt.QPainter, text: qt.QColor) -> None:
+    def _scale(self) -> _Scale:
+        return _Scale(self.width, self.height, self._slices)
+
+    def _paint_frame(self, painter: qt.QPainter, scale: _Scale, text: qt.QColor) -> None:
         faint = qt.QColor(text)
         faint.setAlpha(60)
         for value in (0.0, 0.5, 1.0):
-            y = self._y(value)
+            y = scale.y(value)
             painter.setPen(_pen(faint))
-            painter.drawLine(qt.QPointF(MARGIN, y), qt.QPointF(self.width - 8, y))
+            painter.drawLine(qt.QPointF(MARGIN, y), qt.QPointF(scale.width - 8, y))
             painter.setPen(_pen(text))
             box = qt.QRect(0, round(y) - 8, MARGIN - 5, 16)
             painter.drawText(box, int(qt.Qt.AlignRight | qt.Qt.AlignVCenter), f"{value:.1f}")
         low, high = self._slices[0], self._slices[-1]
-        y = self.height - BOTTOM + 3
-        width = self.width - 8 - MARGIN
+        y = scale.height - BOTTOM + 3
+        width = scale.width - 8 - MARGIN
         below = qt.QRect(MARGIN, y, width, BOTTOM - 3)
         painter.drawText(below, int(qt.Qt.AlignLeft), str(low))
         painter.drawText(below, int(qt.Qt.AlignHCenter), _("slice"))
@@ -107,52 +132,47 @@ class ReviewPlot(qt.QWidget):
         top = _("confidence, and area up to {area:.0f} mm²").format(area=self._largest)
         painter.drawText(qt.QRect(MARGIN, 1, width, TOP - 2), int(qt.Qt.AlignLeft), top)
 
-    def _paint_areas(self, painter: qt.QPainter) -> None:
+    # Hundreds of bars, lines and dots are drawn at once: one by one each takes its time.
+
+    def _paint_areas(self, painter: qt.QPainter, scale: _Scale) -> None:
         painter.setPen(_pen(qt.QColor(AREA), style=qt.Qt.NoPen))
-        width = max(1.5, self._step() * 0.8)
+        width, bottom = max(1.5, scale.step * 0.8), scale.y(0)
         for name, alpha, drawn in ((AREA, 110, False), (DRAWN, 200, True)):
             color = qt.QColor(name)
             color.setAlpha(alpha)
-            painter.setBrush(qt.QBrush(color))
-            # In one call: hundreds of them, one by one, take a while each time it is painted.
-            path = qt.QPainterPath()
+            bars = qt.QPainterPath()
             for bar in self._bars:
-                if (bar.confidence is None) == drawn:
-                    top = self._y(bar.area / self._largest)
-                    left = self._x(bar.index) - width / 2
-                    path.addRect(left, top, width, self._y(0) - top)
-            painter.drawPath(path)
+                if bar.area and (bar.confidence is None) == drawn:
+                    top = scale.y(bar.area / self._largest)
+                    bars.addRect(scale.x(bar.index) - width / 2, top, width, bottom - top)
+            painter.fillPath(bars, qt.QBrush(color))
 
-    def _paint_confidence(self, painter: qt.QPainter) -> None:
-        known = [(self._x(b.index), b.confidence) for b in self._bars if b.confidence is not None]
-        painter.setPen(_pen(qt.QColor(CONFIDENCE), 1.5))
-        for (x0, before), (x1, after) in pairwise(known):
-            if x1 - x0 < 1.5 * self._step():  # none across a slice that was drawn
-                painter.drawLine(qt.QPointF(x0, self._y(before)), qt.QPointF(x1, self._y(after)))
-        painter.setPen(_pen(qt.QColor(AREA), style=qt.Qt.NoPen))
-        for x, confidence in known:
-            doubtful = confidence < self._uncertain
-            painter.setBrush(qt.QBrush(qt.QColor(UNCERTAIN if doubtful else CONFIDENCE)))
-            radius = 3.0 if doubtful else 2.0
-            painter.drawEllipse(qt.QPointF(x, self._y(confidence)), radius, radius)
+    def _paint_confidence(self, painter: qt.QPainter, scale: _Scale) -> None:
+        known = [(b.index, b.confidence) for b in self._bars if b.confidence is not None]
+        line, sure, doubtful = qt.QPainterPath(), qt.QPainterPath(), qt.QPainterPath()
+        before = None
+        for index, confidence in known:
+            x, y = scale.x(index), scale.y(confidence)
+            if before is not None and index == before + 1:
+                line.lineTo(x, y)
+            else:  # none across a slice that was drawn
+                line.moveTo(x, y)
+            before = index
+            if confidence < self._uncertain:
+                doubtful.addEllipse(x - 3, y - 3, 6, 6)
+            elif scale.step >= 3:  # closer together the line alone says as much
+                sure.addEllipse(x - 2, y - 2, 4, 4)
+        painter.strokePath(line, _pen(qt.QColor(CONFIDENCE), 1.5))
+        painter.fillPath(sure, qt.QBrush(qt.QColor(CONFIDENCE)))
+        painter.fillPath(doubtful, qt.QBrush(qt.QColor(UNCERTAIN)))
 
-    def _paint_current(self, painter: qt.QPainter, text: qt.QColor) -> None:
+    def _paint_current(self, painter: qt.QPainter, scale: _Scale, text: qt.QColor) -> None:
         shown = self._current
         if shown is None or shown not in self._slices:
             return
         painter.setPen(_pen(text, style=qt.Qt.DashLine))
-        x = self._x(shown)
-        painter.drawLine(qt.QPointF(x, TOP), qt.QPointF(x, self.height - BOTTOM))
-
-    def _step(self) -> float:
-        """Pixels from one slice to the next."""
-        return (self.width - 8 - MARGIN) / len(self._slices)
-
-    def _x(self, index: int) -> float:
-        return MARGIN + (index - self._slices[0] + 0.5) * self._step()
-
-    def _y(self, value: float) -> float:
-        return self.height - BOTTOM - value * (self.height - BOTTOM - TOP)
+        x = scale.x(shown)
+        painter.drawLine(qt.QPointF(x, TOP), qt.QPointF(x, scale.height - BOTTOM))
 
 
 def _pen(color: qt.QColor, width: float = 1.0, style: int = qt.Qt.SolidLine) -> qt.QPen:

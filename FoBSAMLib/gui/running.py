@@ -69,6 +69,12 @@ class Running:
             return
         self._messages.hide()
         try:
+            if self._engine.busy:
+                raise FoBSAMError(
+                    "bad_request",
+                    _("A script has FoBSAM at work."),
+                    _("Wait for its end, and press Segment again."),
+                )
             self._inputs.refresh()
             run = self._inputs.make_run()
             command = settings.worker_command()

@@ -261,7 +261,7 @@ class Run:
             raise FoBSAMError("bad_request", "Nothing was found in this volume yet.")
         if conversation.state.image is target.image:
             return
-        if self._under_way:
+        if self._under_way or conversation.running:
             raise FoBSAMError(
                 "bad_request",
                 f"Another volume is being looked in: what was found in {target.label} cannot be "

@@ -67,6 +67,11 @@ class Conversation:
         self.notes: list[str] = []
 
     @property
+    def running(self) -> bool:
+        """Whether slices are being looked at."""
+        return bool(self._running)
+
+    @property
     def log(self) -> str:
         """The end of what the worker has printed."""
         return self._transport.log()

@@ -172,3 +172,33 @@ def test_keys_do_what_their_buttons_may_do(module, chest):  # noqa: F811
     assert voxels(segmentation, chest).sum() > before.sum()
     place = slicer.app.applicationLogic().GetSelectionNode().GetActivePlaceNodeID()
     assert not place, "the lists of points are not for the user to place points in"
+
+
+def test_a_script_at_work_is_not_disturbed(copying, chest):  # noqa: F811
+    from FoBSAMLib import mrml
+
+    segmentation = paint_lung(chest)
+    copying.enter()
+    ui, panel = copying.widget.ui, copying.widget.panel
+    segmented(copying)
+    panel.review.go_to(21)
+    command = settings.worker_command()
+    done: list = []
+    found = mrml.segment(
+        chest,
+        segmentation,
+        accept=False,
+        workerCommand=[*command[:-1], "0.1"],
+        onDone=done.append,
+        onError=done.append,
+    )
+    standin.wait_until(lambda: len(found.slices("lung")) > 2, 30)
+    standin.click(ui.segmentButton)
+    assert "A script has FoBSAM at work" in panel.messages.text
+    panel.review.points._points.background.RemoveNthControlPoint(0)
+    panel.review.points._points.foreground.AddControlPointWorld(*LUNG)
+    standin.wait_until(lambda: done, 30)
+    assert done == [found]
+    assert len(found.slices("lung")) == 33
+    found.discard()
+    standin.click(ui.discardButton)
