@@ -45,6 +45,7 @@ class Running:
         self._inputs = inputs
         self._messages = messages
         self._requirements = requirements
+        self._complete = False  # once true not asked again: looking takes a while
         self._on_changed = on_changed
         #: The run whose results are there to be reviewed, or which is under way.
         self.run: Run | None = None
@@ -78,8 +79,10 @@ class Running:
             self._inputs.refresh()
             run = self._inputs.make_run()
             command = settings.worker_command()
-            if command is None and not dependencies.ensure(self._requirements):
-                return
+            if command is None and not self._complete:
+                self._complete = dependencies.ensure(self._requirements)
+                if not self._complete:
+                    return
             self._asked = settings.chosen()
             self._engine.configure(settings.models(), command)
         except FoBSAMError as error:

@@ -58,6 +58,17 @@ def test_every_message_comes_out_as_it_went_in(message, payload):
     assert bytes(received.payload) == payload
 
 
+def test_voxels_are_hashed_once_while_they_are_sent(monkeypatch):
+    array = np.arange(60 * 512 * 512, dtype=np.int16).reshape(60, 512, 512)
+    volume, same = Volume.from_array(array), Volume.from_array(array)
+    passes, batches = [], Volume.batches
+    monkeypatch.setattr(Volume, "batches", lambda self: passes.append(1) or batches(self))
+    message = payloads.image_message(1, volume, "", select=True)
+    *_, key = payloads.image_pieces(message, volume)
+    assert len(passes) == 2, "once to send them, once to hash them"
+    assert bytes(key).decode() == same.content_key()
+
+
 @given(st.lists(st.sampled_from(MESSAGES), max_size=12), st.data())
 def test_messages_do_not_depend_on_where_the_bytes_are_cut(sent, data):
     whole = b"".join(message.frame(payload) for message, payload in sent)
