@@ -6,8 +6,9 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -20,6 +21,21 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
 Fobsam = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def _library() -> dict[str, ModuleType]:
+    return {name: one for name, one in sys.modules.items() if name.partition(".")[0] == "FoBSAMLib"}
+
+
+@pytest.fixture(autouse=True)
+def library() -> Iterator[None]:
+    """The library stays the one that the tests imported, though Slicer's "Reload" loads another."""
+    before = _library()
+    yield
+    if sys.modules.get("FoBSAMLib") is not before["FoBSAMLib"]:
+        for name in _library():
+            del sys.modules[name]
+        sys.modules.update(before)
 
 
 @pytest.fixture(scope="session")
