@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import re
 from pathlib import Path
 from typing import Any
 
@@ -91,11 +92,15 @@ def _question(lacking: list[str]) -> str:
 def _installed(wanted: str) -> bool:
     requirement = _requirement(wanted)
     try:
-        version = importlib.metadata.version(requirement.name)
+        found = importlib.metadata.distribution(requirement.name)
     except importlib.metadata.PackageNotFoundError:
         return False
+    # Its `version` parses all of the description, too: with ten packages the window would stop.
+    version = re.search(r"^Version: *(\S+)", found.read_text("METADATA") or "", re.MULTILINE)
     # What an interrupted installation leaves has no version.
-    return bool(version) and bool(requirement.specifier.contains(version, prereleases=True))
+    return version is not None and bool(
+        requirement.specifier.contains(version[1], prereleases=True)
+    )
 
 
 def _requirement(text: str) -> Any:

@@ -25,9 +25,9 @@ OTHERWISE = {"numpy", "scipy", "simpleitk", "torch"}
 @pytest.fixture
 def lacking(small, monkeypatch):  # noqa: F811
     """A function that has packages be missing; with the module."""
-    real = importlib.metadata.version
+    real = importlib.metadata.distribution
 
-    def version(name: str) -> str:
+    def distribution(name: str) -> importlib.metadata.Distribution:
         if name in packages.missing:
             raise importlib.metadata.PackageNotFoundError(name)
         return real(name)
@@ -36,7 +36,7 @@ def lacking(small, monkeypatch):  # noqa: F811
         packages.missing.update(names)
         return small
 
-    monkeypatch.setattr(importlib.metadata, "version", version)
+    monkeypatch.setattr(importlib.metadata, "distribution", distribution)
     return lack
 
 
