@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import pathlib
+import typing
 from collections.abc import Callable
 from typing import Any
 
@@ -40,6 +41,19 @@ class Connector:
         self._signal.disconnect(self._changed)
 
 
+def is_node(kind: Any) -> bool:
+    """Whether a parameter's type is a class of nodes, or a typing.Union of some and None."""
+    members = typing.get_args(kind) if typing.get_origin(kind) is typing.Union else (kind,)
+    nodes = [one for one in members if one is not type(None)]
+    return all(isinstance(one, type) and issubclass(one, slicer.vtkMRMLNode) for one in nodes)
+
+
+def node_classes(kind: Any) -> tuple[type, ...]:
+    """The classes of nodes that such a type stands for."""
+    members = typing.get_args(kind) or (kind,)
+    return tuple(one for one in members if one is not type(None))
+
+
 def connector(name: str, widget: Any, parameter: Any) -> Connector:
     """The join of a widget and a parameter; RuntimeError where Slicer has none."""
     kind, base = parameter.type, type(widget)
@@ -67,9 +81,9 @@ def connector(name: str, widget: Any, parameter: Any) -> Connector:
         return Connector(name, widget.textChanged, read, write)
     if kind is pathlib.Path and base is ctk.ctkPathLineEdit:
         return _path(name, widget)
-    is_node = isinstance(kind, type) and issubclass(kind, slicer.vtkMRMLNode)
-    if is_node and base is slicer.qMRMLNodeComboBox:
-        widget.nodeTypes = [kind.__name__]
+    if is_node(kind) and base is slicer.qMRMLNodeComboBox:
+        # What the .ui file says is replaced. An abstract class raises, in Slicer as here.
+        widget.nodeTypes = [one().GetClassName() for one in node_classes(kind)]
         signal = widget.currentNodeChanged
         return Connector(name, signal, widget.currentNode, widget.setCurrentNode)
     raise RuntimeError(f"Unable to create GUI connector from datatype '{kind}' to '{base}'")

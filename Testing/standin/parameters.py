@@ -1,7 +1,8 @@
 """`slicer.parameterNodeWrapper`: typed values in a vtkMRMLScriptedModuleNode, joined to widgets.
 
 Values are texts of the node, nodes are node references: they survive saving the scene. The types
-are bool, int, float, str, paths, enums, nodes and lists of those.
+are bool, int, float, str, paths, enums, nodes, unions of nodes and None, and lists of those.
+As in Slicer, what joins a node to widgets observes it to the end, and holds the wrapper alive.
 """
 
 # ruff: noqa: N802, N803, N815 (Slicer's names)
@@ -152,7 +153,7 @@ class Parameter:
         self.item = _item_type(self.type)
         known = (bool, int, float, str, pathlib.Path)
         base = self.item or self.type
-        if not (base in known or _is_node(base) or _is_enum(base)):
+        if not (base in known or parameter_gui.is_node(base) or _is_enum(base)):
             raise TypeError(f"parameter {name}: no serializer for {hint}")
         given = [a.value for a in self.annotations if isinstance(a, Default)]
         if default is None:
@@ -164,7 +165,7 @@ class Parameter:
         """The default of a type: zero, empty, None for a node, the first of an enum."""
         if self.item is not None:
             return []
-        if _is_node(self.type):
+        if parameter_gui.is_node(self.type):
             return None
         return next(iter(self.type)) if _is_enum(self.type) else self.type()
 
@@ -180,11 +181,13 @@ class Parameter:
                 validator.validate(value)
 
     def _check_single(self, kind: Any, value: Any) -> None:
-        if value is None and _is_node(kind):
+        if value is None and parameter_gui.is_node(kind):
             return
         if value is None:
             raise ValueError(f"{self.name} must not be None")
         accepted = (int, float) if kind is float else kind
+        if parameter_gui.is_node(kind):
+            accepted = parameter_gui.node_classes(kind)
         if not isinstance(value, accepted):
             raise TypeError(f"{self.name} must be {kind}, not {type(value)}: {value!r}")
 
@@ -223,16 +226,12 @@ def _item_type(kind: Any) -> Any:
     return typing.get_args(kind)[0] if typing.get_origin(kind) is list else None
 
 
-def _is_node(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, slicer.vtkMRMLNode)
-
-
 def _is_enum(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, enum.Enum)
 
 
 def _write_single(node: Any, name: str, kind: Any, value: Any) -> None:
-    if _is_node(kind):
+    if parameter_gui.is_node(kind):
         node.SetParameter(name, "")
         node.SetNodeReferenceID(name, value.GetID() if value is not None else None)
     else:
@@ -240,7 +239,7 @@ def _write_single(node: Any, name: str, kind: Any, value: Any) -> None:
 
 
 def _read_single(node: Any, name: str, kind: Any) -> Any:
-    if _is_node(kind):
+    if parameter_gui.is_node(kind):
         return node.GetNodeReference(name)
     text = node.GetParameter(name)
     if kind is bool:
@@ -276,6 +275,25 @@ class _Cached:
             self._update()
 
 
+#: The observers that wrappers made: node, tag, called function.
+_observers: list[tuple[Any, int, Callable]] = []
+
+
+def _observe(wrapper: _Wrapper) -> None:
+    """Follow the node for good."""
+    # Those of scenes before. Also, Python's collector may clear a function that only VTK holds;
+    # called then, it crashes. So the functions are held here.
+    for node, tag, _ in [one for one in _observers if one[0].GetScene() is None]:
+        node.RemoveObserver(tag)
+    _observers[:] = [one for one in _observers if one[0].GetScene() is not None]
+
+    def modified(caller: Any, event: str) -> None:
+        wrapper._update_gui()
+
+    node = wrapper.parameterNode
+    _observers.append((node, node.AddObserver(vtk.vtkCommand.ModifiedEvent, modified), modified))
+
+
 class _Wrapper:
     """The methods of every wrapped class."""
 
@@ -290,15 +308,6 @@ class _Wrapper:
         for name, parameter in self.allParameters.items():
             stored = Parameter(f"{prefix or ''}{name}", parameter.hint, parameter.default)
             self._values[name] = _Cached(stored, parameterNode)
-        reference = weakref.ref(self)
-        self._tag = parameterNode.AddObserver(
-            vtk.vtkCommand.ModifiedEvent,
-            lambda caller, event: reference() and reference()._update_gui(),
-        )
-
-    def __del__(self) -> None:
-        # Python's collector may clear a function that only VTK holds; called then, it crashes.
-        self.parameterNode.RemoveObserver(self._tag)
 
     def getValue(self, name: str) -> Any:
         """A parameter's value by name."""
@@ -331,16 +340,23 @@ class _Wrapper:
         if name not in cls.allParameters:
             raise ValueError(f"Cannot find a param with the given name: {name}")
 
-    def connectGui(self, gui: Any) -> int:
-        """Join widgets to the parameters their property SlicerParameterName names."""
+    def connectGui(self, gui: Any) -> None:
+        """Join widgets to the parameters their property SlicerParameterName names, for good.
+
+        Slicer's gives no tag: what it joins cannot be parted again.
+        """
         widgets = (
             gui.findChildren("QWidget") if hasattr(gui, "findChildren") else vars(gui).values()
         )
         named = {w.property(PROPERTY): w for w in widgets if w.property(PROPERTY)}
-        return self.connectParametersToGui(named)
+        self.connectParametersToGui(named)
 
     def connectParametersToGui(self, mapping: dict[str, Any]) -> int:
-        """Join widgets to parameters: both ways, the parameter's value first."""
+        """Join widgets, by their parameters' names: both ways, the parameter's value first.
+
+        Returns:
+            The tag for `disconnectGui`.
+        """
         for name in mapping:
             self._check_name(name)
         connectors = []
@@ -351,10 +367,14 @@ class _Wrapper:
             connectors.append(connector)
         self._next_tag += 1
         self._connected[self._next_tag] = connectors
+        _observe(self)
         return self._next_tag
 
     def disconnectGui(self, guiTag: int) -> None:
-        """Undo `connectGui`."""
+        """Part widgets and parameters; the observer of the node stays, and does nothing.
+
+        Any other value than a tag of `connectParametersToGui`, None too, does nothing.
+        """
         for connector in self._connected.pop(guiTag, []):
             connector.disconnect()
 

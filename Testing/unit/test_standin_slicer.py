@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import enum
+import gc
 import hashlib
 import importlib
+import weakref
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Union
 
 import numpy as np
 import pytest
@@ -122,6 +124,9 @@ class Axis(enum.Enum):
 @parameterNodeWrapper
 class Parameters:
     volume: slicer.vtkMRMLScalarVolumeNode
+    # Slicer knows no unions that are written with |.
+    either: Union[slicer.vtkMRMLScalarVolumeNode, slicer.vtkMRMLSegmentationNode, None]  # noqa: UP007
+    anything: slicer.vtkMRMLVolumeNode
     queries: list[slicer.vtkMRMLScalarVolumeNode]
     names: list[str]
     first: Annotated[int, WithinRange(0, 500)] = 7
@@ -193,7 +198,7 @@ class TestParameterNode:
         for name, widget in widgets.items():
             widget.setProperty("SlicerParameterName", name)
             form.addRow(name, widget)
-        tag = parameters.connectGui(window)
+        assert parameters.connectGui(window) is None
         assert (widgets["first"].value, widgets["first"].maximum) == (7, 500)
         window.show()
         standin.click(widgets["keep"])
@@ -206,9 +211,45 @@ class TestParameterNode:
         assert (parameters.mode, parameters.volume) == ("fast", volume)
         parameters.level = 0.75
         assert widgets["level"].value == 0.75
-        parameters.disconnectGui(tag)
+        parameters.disconnectGui(None)
         standin.click(widgets["keep"])
+        assert parameters.keep is True, "there is no way to part them"
+
+    def test_widgets_joined_by_name_can_be_parted(self):
+        parameters, box = Parameters(parameter_node()), qt.QCheckBox()
+        tag = parameters.connectParametersToGui({"keep": box})
+        box.checked = False
         assert parameters.keep is False
+        parameters.disconnectGui(tag)
+        box.checked = True
+        assert parameters.keep is False
+        parameters.keep = True
+        box.checked = False
+        parameters.first = 3
+        assert not box.checked
+
+    def test_a_joined_wrapper_lives_as_long_as_its_node(self):
+        parameters, box = Parameters(parameter_node()), qt.QCheckBox()
+        parameters.disconnectGui(parameters.connectParametersToGui({"keep": box}))
+        alive = weakref.ref(parameters)
+        del parameters
+        gc.collect()
+        assert alive() is not None
+
+    def test_a_combo_box_shows_the_types_of_its_parameter(self):
+        parameters, box = Parameters(parameter_node()), slicer.qMRMLNodeComboBox()
+        box.setMRMLScene(slicer.mrmlScene)
+        box.nodeTypes = ["vtkMRMLScalarVolumeNode"]
+        parameters.connectParametersToGui({"either": box})
+        assert box.nodeTypes == ("vtkMRMLScalarVolumeNode", "vtkMRMLSegmentationNode")
+        segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+        box.setCurrentNode(segmentation)
+        assert parameters.either is segmentation
+
+    def test_a_combo_box_cannot_be_joined_to_an_abstract_class(self):
+        parameters = Parameters(parameter_node())
+        with pytest.raises(TypeError, match="abstract"):
+            parameters.connectParametersToGui({"anything": slicer.qMRMLNodeComboBox()})
 
 
 UI = """<?xml version="1.0" encoding="UTF-8"?>
