@@ -182,6 +182,10 @@ class Parameter:
 
     def _check_single(self, kind: Any, value: Any) -> None:
         if value is None and parameter_gui.is_node(kind):
+            # Slicer's union has a serializer for each member: none for None unless it is one.
+            members = typing.get_args(kind)
+            if members and type(None) not in members:
+                raise TypeError(f"{self.name}: unable to write None, which is not of {kind}")
             return
         if value is None:
             raise ValueError(f"{self.name} must not be None")

@@ -246,6 +246,11 @@ class TestParameterNode:
         box.setCurrentNode(segmentation)
         assert parameters.either is segmentation
 
+    def test_a_union_needs_none_as_a_member(self):
+        kind = Union[slicer.vtkMRMLScalarVolumeNode, slicer.vtkMRMLSegmentationNode]  # noqa: UP007
+        with pytest.raises(TypeError, match="unable to write None"):
+            parameterNodeWrapper(type("Bad", (), {"__annotations__": {"either": kind}}))
+
     def test_a_combo_box_cannot_be_joined_to_an_abstract_class(self):
         parameters = Parameters(parameter_node())
         with pytest.raises(TypeError, match="abstract"):
