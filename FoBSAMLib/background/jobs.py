@@ -171,9 +171,11 @@ class Jobs:
 
 
 def _to_error(error: Exception) -> FoBSAMError:
-    """What the user is told."""
-    if isinstance(error, FoBSAMError):
-        return error
+    return error if isinstance(error, FoBSAMError) else unforeseen(error)
+
+
+def unforeseen(error: Exception) -> FoBSAMError:
+    """What the user is told of an error that nobody foresaw; it is printed, too."""
     traceback.print_exception(error)
     return FoBSAMError(
         "internal",

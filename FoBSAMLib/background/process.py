@@ -26,12 +26,11 @@ from FoBSAMLib.worker.transport import (
     worker_environment,
 )
 
-#: Milliseconds for a program to be found and started.
-START = 5000
-
 
 class ProcessTransport:
-    """A worker as a child process that no call but `start`, `kill` and a patient `read` waits for.
+    """A worker as a child process that no call but `kill` and a patient `read` waits for.
+
+    That there is no such program is told by `read`: finding out takes a while on some systems.
 
     ``on_ready`` is called when something has come: then `read` gives it. It should only note that,
     since the process must outlive its own signal.
@@ -47,12 +46,13 @@ class ProcessTransport:
         self._pid: int | None = None
         self._log = Log()
         self._ending: list[_Ending] = []
+        self._failure = ""
         self._given = 0
         self._outgoing: deque[Iterator[Buffer]] = deque()
         self._rest = memoryview(b"")
 
     def start(self) -> None:
-        """See `Transport.start`; raises ``bad_request`` where there is no such program."""
+        """See `Transport.start`; nothing is waited for."""
         program, *arguments = self.command or worker_command()
         process = qt.QProcess()
         if self.command is None:
@@ -64,17 +64,14 @@ class ProcessTransport:
         process.connect("readyReadStandardError()", self._keep_log)
         process.connect("bytesWritten(qint64)", self._sent)
         process.connect("finished(int,QProcess::ExitStatus)", self._finished)
-        process.start(program, arguments)
-        if not process.waitForStarted(START):
-            raise FoBSAMError(
-                "bad_request",
-                f"The worker cannot be started: {program}: {process.errorString()}.",
-                "Check the worker's command in FoBSAM's settings.",
-            )
+        process.connect("started()", self._feed)
+        process.connect("errorOccurred(QProcess::ProcessError)", self._failed)
         self._process = process
         self._pid = None
+        self._failure = ""
         self._given = 0
         self._log.begin()
+        process.start(program, arguments)
 
     def write(self, pieces: Iterable[Buffer]) -> None:
         """See `Transport.write`. No more is taken from ``pieces`` than the worker takes soon."""
@@ -82,11 +79,19 @@ class ProcessTransport:
         self._feed()
 
     def read(self, timeout: float) -> Buffer | None:
-        """See `Transport.read`."""
+        """See `Transport.read`; raises ``bad_request`` where the program cannot be started."""
         process = self._process
         if process is None:
             return b""
         self._feed()
+        if timeout > 0 and process.state() == qt.QProcess.Starting:
+            process.waitForStarted(int(1000 * timeout))
+        if self._failure:
+            raise FoBSAMError(
+                "bad_request",
+                f"The worker cannot be started: {self._failure}.",
+                "Check the worker's command in FoBSAM's settings.",
+            )
         data = process.readAllStandardOutput().data()
         if not data and timeout > 0:
             process.waitForReadyRead(int(1000 * timeout))
@@ -137,7 +142,9 @@ class ProcessTransport:
     def _feed(self) -> None:
         """Hand on as much as keeps the worker busy; the rest follows when that is taken."""
         process = self._process
-        while process is not None and process.bytesToWrite() < CHUNK:
+        if process is None or process.state() != qt.QProcess.Running:
+            return
+        while process.bytesToWrite() < CHUNK:
             if not self._rest:
                 if not self._outgoing:
                     return
@@ -163,6 +170,12 @@ class ProcessTransport:
     def _finished(self, code: int, status: int) -> None:
         self._keep_log()
         self.on_ready()
+
+    def _failed(self, error: int) -> None:
+        if self._process is not None and error == qt.QProcess.FailedToStart:
+            program = (self.command or worker_command())[0]
+            self._failure = f"{program}: {self._process.errorString()}"
+            self.on_ready()
 
     def _keep_log(self) -> None:
         if self._process is not None:
