@@ -11,6 +11,7 @@ import slicer.util
 from slicer.i18n import tr as _
 
 from FoBSAMLib.errors import FoBSAMError
+from FoBSAMLib.models.paths import resource
 
 NAME = "FoBSAMChest"
 #: The structure kept of the sample's segmentation.
@@ -50,8 +51,12 @@ def load() -> tuple[Any, Any]:
     """
     import SampleData
 
+    logic = SampleData.SampleDataLogic()
+    # A module that was loaded after Slicer's start has not heard that the start was completed.
+    if logic.sourceForSampleName(NAME) is None:
+        register(resource("Icons"))
     try:
-        nodes = SampleData.SampleDataLogic().downloadSamples(NAME)
+        nodes = logic.downloadSamples(NAME)
     except Exception as error:  # of the network, of the disk: as the Sample Data module has them
         raise _not_loaded(str(error)) from error
     # Where a file cannot be had, or has another checksum, there are fewer nodes, or paths instead.

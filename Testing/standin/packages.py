@@ -1,6 +1,7 @@
 """`slicer.packaging`, `slicer.util.pip_install` and `PyTorchUtils`: nothing is ever installed.
 
-A test says which packages are `missing`; what the module then asks for is in `installed`.
+A test says which packages are `missing`; what the module then asks for is in `installed`. What the
+PyTorch extension loads after an installation is `torch`, of which nothing can be used.
 `switch_off()` acts as Slicer 5.10, which has no `slicer.packaging`.
 """
 
@@ -21,12 +22,16 @@ from packaging.requirements import Requirement
 
 missing: set[str] = set()
 installed: list[str] = []
+torch = types.ModuleType("torch")
+torch.__version__ = "installed"
 
 
 def forget() -> None:
     """Back to what is really installed, on Slicer 5.12."""
     missing.clear()
     installed.clear()
+    if sys.modules.get("torch") is torch:
+        del sys.modules["torch"]
     switch_on()
 
 
@@ -36,13 +41,13 @@ def load_requirements(path: str | Path) -> list[Requirement]:
     return [Requirement(line) for line in lines if line and line[0] not in "#-"]
 
 
-def pip_check(req: Any) -> bool:
+def pip_check(req: Requirement | list[Requirement]) -> bool:
     """Whether all requirements are met."""
-    return all(_met(requirement) for requirement in _requirements(req))
+    return all(_met(requirement) for requirement in (req if isinstance(req, list) else [req]))
 
 
 def pip_ensure(
-    requirements: Any,
+    requirements: list[Requirement],
     constraints: str | Path | None = None,
     skip_packages: list[str] | None = None,
     prompt_install: bool = True,
@@ -51,8 +56,11 @@ def pip_ensure(
     skip_in_testing: bool = True,
     show_progress: bool = True,
 ) -> None:
-    """Install what is missing after asking; RuntimeError if the user declines."""
-    wanted = [r for r in _requirements(requirements) if not _met(r)]
+    """Install what is missing after asking; RuntimeError if the user declines.
+
+    As in one version of Slicer's, texts are no requirements: they have no marker.
+    """
+    wanted = [r for r in requirements if not _met(r)]
     if not wanted or (skip_in_testing and slicer.app.testingEnabled()):
         return
     names = ", ".join(map(str, wanted))
@@ -68,11 +76,6 @@ def pip_install(requirements: str | list[str], **options: Any) -> None:
     if not isinstance(texts, list):
         raise ValueError("pip_install requirement input must be string or list")
     _install([Requirement(text) for text in texts if not text.startswith("-")])
-
-
-def _requirements(req: Any) -> list[Requirement]:
-    items = req if isinstance(req, list) else [req]
-    return [Requirement(item) if isinstance(item, str) else item for item in items]
 
 
 def _met(requirement: Requirement) -> bool:
@@ -93,7 +96,10 @@ def _install(wanted: list[Requirement]) -> None:
 
 
 class PyTorchUtilsLogic:
-    """The PyTorch extension's logic; importing torch here would be a mistake, so it raises."""
+    """The PyTorch extension's logic; having it import torch would be a mistake, so it raises.
+
+    Only its installation cannot be had without that.
+    """
 
     @property
     def torch(self) -> Any:
@@ -110,13 +116,15 @@ class PyTorchUtilsLogic:
         askConfirmation: bool = False,
         forceComputationBackend: str | None = None,
         torchVersionRequirement: str | None = None,
+        torchvisionVersionRequirement: str | None = None,
     ) -> Any:
-        """Record the installation; None if the user declines, else something true."""
+        """Record the installation, and load torch; None if the user declines, else torch."""
         question = "PyTorch will be downloaded and installed."
         if askConfirmation and not slicer.util.confirmOkCancelDisplay(question):
             return None
-        _install([Requirement("torch" + (torchVersionRequirement or ""))])
-        return types.SimpleNamespace(__version__="installed")
+        wanted = ("torch", torchVersionRequirement), ("torchvision", torchvisionVersionRequirement)
+        _install([Requirement(name + (version or "")) for name, version in wanted])
+        return sys.modules.setdefault("torch", torch)  # the real one, where a test has loaded it
 
 
 def switch_on() -> None:

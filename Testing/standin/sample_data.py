@@ -89,13 +89,13 @@ class SampleDataLogic:
         return next((s for group in sources for s in group if s.sampleName == sampleName), None)
 
     def downloadSamples(self, sampleName: str) -> list[Any]:
-        """Load a data set: its nodes."""
+        """Load a data set: its nodes, none of one that was not registered."""
         source = self.sourceForSampleName(sampleName)
-        if source is None:
-            raise ValueError(f"there is no sample data set {sampleName!r}")
-        return self.downloadFromSource(source)
+        return self.downloadFromSource(source) if source is not None else []
 
-    downloadSample = downloadSamples
+    def downloadSample(self, sampleName: str) -> Any:
+        """Load a data set: its first node; IndexError where there is none."""
+        return self.downloadSamples(sampleName)[0]
 
     def downloadFromSource(self, source: SampleDataSource) -> list[Any]:
         """Download, check and load each file of a data set."""
@@ -130,7 +130,7 @@ class SampleDataLogic:
 
 def downloadSample(sampleName: str) -> Any:
     """Load a data set: its first node."""
-    return SampleDataLogic().downloadSamples(sampleName)[0]
+    return SampleDataLogic().downloadSample(sampleName)
 
 
 def downloadSamples(sampleName: str) -> list[Any]:

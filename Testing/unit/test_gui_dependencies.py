@@ -17,9 +17,16 @@ from gui_small import scripted, small, use_worker  # noqa: E402, F401 (a fixture
 from slicer_module import ROOT, module  # noqa: E402, F401 (a fixture)
 from standin import dialogs, packages  # noqa: E402
 
+from FoBSAMLib import FoBSAMError  # noqa: E402
+from FoBSAMLib.mrml.packages import SAM as NEEDED_BY_SAM  # noqa: E402
+from FoBSAMLib.mrml.packages import TORCH, check_installed  # noqa: E402
+
 REQUIREMENTS = ROOT / "Resources" / "requirements.txt"
 #: What comes with Slicer, or through its PyTorch extension.
 OTHERWISE = {"numpy", "scipy", "simpleitk", "torch"}
+PYTORCH = ["torch>=2.4", "torchvision>=0.19"]
+DEFAULT = ("fob-lite", "compact", "auto")
+SAM = ("fob-lite", "sam-vit-b:/models/sam.pth", "auto")
 
 
 @pytest.fixture
@@ -45,6 +52,13 @@ def press_segment(module):  # noqa: F811
     return module.widget.panel
 
 
+def ensure(models) -> bool:
+    """As the panel calls it with these models chosen."""
+    from FoBSAMLib.gui import dependencies
+
+    return dependencies.ensure(REQUIREMENTS, models)
+
+
 def begun(panel) -> bool:
     return panel.running.run is not None
 
@@ -65,7 +79,7 @@ def test_one_consent_then_all_is_installed(lacking, version):
     (asked,) = dialogs.shown
     assert re.search(r": torch, slicerio, pooch\.\s", asked.text)
     assert re.search(r"PyTorch takes 0\.8 GB.*others up to 0\.2 GB", asked.text)
-    assert packages.installed == ["torch>=2.4", "slicerio>=1.4", "pooch>=1.8"]
+    assert packages.installed == [*PYTORCH, "slicerio>=1.4", "pooch>=1.8"]
     assert begun(panel)
     assert not panel.messages.text
 
@@ -76,6 +90,47 @@ def test_without_pytorch_no_word_of_it(lacking):
     (asked,) = dialogs.shown
     assert "orch" not in asked.text
     assert packages.installed == ["slicerio>=1.4"]
+
+
+def test_after_an_installation_the_pytorch_of_the_extension_is_left_alone(lacking, monkeypatch):
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    standin.answer("", "OK")
+    assert begun(press_segment(lacking("torch")))
+    # Nothing can be used of this one.
+    assert sys.modules["torch"] is packages.torch
+
+
+def test_a_sam_segmenter_needs_more(lacking):
+    lacking("segment-anything", "torchvision")
+    assert ensure(DEFAULT), "the others do not need it"
+    assert not dialogs.shown
+    standin.answer("", "Cancel")
+    assert not ensure(SAM)
+    standin.answer("", "OK")
+    assert ensure(SAM)
+    assert ": segment-anything, torchvision.\n" in dialogs.shown[-1].text
+    assert packages.installed == [*PYTORCH, "segment-anything>=1.0"]
+
+
+def test_segment_anything_alone_does_not_need_the_pytorch_extension(lacking, monkeypatch):
+    monkeypatch.setitem(sys.modules, "PyTorchUtils", None)
+    lacking("segment-anything")
+    standin.answer("", "OK")
+    assert ensure(SAM)
+    assert packages.installed == ["segment-anything>=1.0"]
+
+
+def test_scripts_are_told_what_is_missing(lacking):
+    check_installed(SAM)
+    lacking("torch", "slicerio", "segment-anything")
+    with pytest.raises(FoBSAMError, match="missing: torch, slicerio, segment-anything") as raised:
+        check_installed(SAM)
+    assert "press Segment once with the segmenter 'sam-vit-b:/models/sam.pth'" in raised.value.hint
+    with pytest.raises(FoBSAMError, match=r"missing: torch, slicerio\.") as raised:
+        check_installed(DEFAULT)
+    assert "press Segment once: that installs them" in raised.value.hint
+    assert not dialogs.shown
+    assert not packages.installed
 
 
 def test_declined_nothing_happens(lacking):
@@ -145,9 +200,8 @@ def test_requirements_are_those_of_the_package(module):  # noqa: F811
         if re.match(r"[\w-]+", one)[0].lower() not in OTHERWISE
     ]
     assert sorted(listed) == sorted(expected)
-    from FoBSAMLib.gui.dependencies import TORCH
-
     assert TORCH in project["dependencies"]
+    assert list(NEEDED_BY_SAM) == project["optional-dependencies"]["sam"]
 
 
 def test_torch_is_not_imported_in_the_process_of_the_window():

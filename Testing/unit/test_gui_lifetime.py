@@ -164,6 +164,7 @@ def test_a_scene_keeps_its_choices_and_nothing_of_the_computer(small, tmp_path, 
     names = [node.GetName() for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode")]
     assert names == ["Organs"]
     assert not slicer.util.getNodesByClass("vtkMRMLMarkupsFiducialNode")
+    standin.wait(0.5)  # what is drawn is read once no more changes come in
     # A .mrml holds no voxels.
     assert ui.segmentButton.enabled == (suffix == "mrb")
 
@@ -206,6 +207,15 @@ def test_the_sample_without_a_network(module):  # noqa: F811
     serve_sample()  # it is back
     standin.click(ui.tryButton)
     assert "Press Segment" in panel.messages.text
+
+
+def test_the_sample_of_a_module_that_was_loaded_after_the_start(module):  # noqa: F811
+    del slicer.modules.sampleDataSources
+    serve_sample()
+    module.enter()
+    standin.click(module.widget.ui.tryButton)
+    assert "Press Segment" in module.widget.panel.messages.text
+    assert len(sources()) == 1
 
 
 def test_a_sample_that_is_another_file(module, tmp_path):  # noqa: F811

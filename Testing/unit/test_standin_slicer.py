@@ -13,6 +13,7 @@ from typing import Annotated, Union
 import numpy as np
 import pytest
 import standin
+from packaging.requirements import Requirement
 
 standin.require()
 standin.install()
@@ -391,19 +392,27 @@ class TestModule:
             SampleData.downloadSample("CT")
         sample_data.served["https://example.org/ct.nrrd"] = path
         assert SampleData.downloadSample("CT").GetName() == "CT"
+        logic = SampleData.SampleDataLogic()
+        assert isinstance(logic.downloadSample("CT"), slicer.vtkMRMLScalarVolumeNode)
+        assert logic.downloadSamples("MR") == [], "nothing is raised where none was registered"
 
 
 class TestPackages:
     def test_nothing_is_installed_without_consent(self):
         packages.missing.add("pooch")
-        assert not slicer.packaging.pip_check("pooch>=1.8")
+        pooch = Requirement("pooch>=1.8")
+        assert not slicer.packaging.pip_check(pooch)
         standin.answer("FoBSAM needs", qt.QMessageBox.Cancel)
         with pytest.raises(RuntimeError, match="declined"):
-            slicer.packaging.pip_ensure("pooch>=1.8", requester="FoBSAM")
+            slicer.packaging.pip_ensure([pooch], requester="FoBSAM")
         standin.answer("FoBSAM needs", qt.QMessageBox.Ok)
-        slicer.packaging.pip_ensure("pooch>=1.8", requester="FoBSAM")
+        slicer.packaging.pip_ensure([pooch], requester="FoBSAM")
         assert packages.installed == ["pooch>=1.8"]
-        assert slicer.packaging.pip_check("pooch>=1.8")
+
+    def test_texts_are_no_requirements(self):
+        with pytest.raises(AttributeError, match="marker"):
+            slicer.packaging.pip_ensure(["pooch>=1.8"])
+        assert slicer.packaging.pip_check(Requirement("pooch>=1.8"))
 
     def test_slicer_5_10_has_no_packaging(self):
         packages.switch_off()
