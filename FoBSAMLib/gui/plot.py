@@ -45,6 +45,17 @@ class _Scale:
         return self.height - BOTTOM - value * (self.height - BOTTOM - TOP)
 
 
+@dataclass(frozen=True)
+class _Paths:
+    """What is drawn of the slices, kept: there are hundreds, and each takes its time."""
+
+    areas: qt.QPainterPath
+    drawn: qt.QPainterPath
+    line: qt.QPainterPath
+    sure: qt.QPainterPath
+    doubtful: qt.QPainterPath
+
+
 class ReviewPlot(qt.QWidget):
     """A plot of one structure's slices, drawn with the colours of Slicer's theme."""
 
@@ -56,6 +67,7 @@ class ReviewPlot(qt.QWidget):
         self._uncertain = uncertain
         self._bars: list[Bar] = []
         self._largest = 1.0
+        self._made: tuple[_Scale, _Paths] | None = None
         self._slices = range(1)
         self._current: int | None = None
         self.setMinimumHeight(HEIGHT)
@@ -70,6 +82,7 @@ class ReviewPlot(qt.QWidget):
     def show_bars(self, bars: Sequence[Bar], slices: range) -> None:
         """Show what is known of these slices."""
         self._bars = sorted(bars, key=lambda bar: bar.index)
+        self._made = None
         self._largest = max((bar.area for bar in bars), default=0.0) or 1.0
         self._slices = slices
         self.update()
@@ -104,8 +117,9 @@ class ReviewPlot(qt.QWidget):
             return
         scale = self._scale()
         self._paint_frame(painter, scale, text)
-        self._paint_areas(painter, scale)
-        self._paint_confidence(painter, scale)
+        if self._made is None or self._made[0] != scale:
+            self._made = (scale, self._paths(scale))
+        self._paint_paths(painter, self._made[1])
         self._paint_current(painter, scale, text)
         painter.end()
 
@@ -132,39 +146,43 @@ class ReviewPlot(qt.QWidget):
         top = _("confidence, and area up to {area:.0f} mm²").format(area=self._largest)
         painter.drawText(qt.QRect(MARGIN, 1, width, TOP - 2), int(qt.Qt.AlignLeft), top)
 
-    # Hundreds of bars, lines and dots are drawn at once: one by one each takes its time.
-
-    def _paint_areas(self, painter: qt.QPainter, scale: _Scale) -> None:
-        painter.setPen(_pen(qt.QColor(AREA), style=qt.Qt.NoPen))
+    def _paths(self, scale: _Scale) -> _Paths:
+        """The bars, the line and its dots at this scale."""
+        paths = _Paths(*(qt.QPainterPath() for _ in range(5)))
         width, bottom = max(1.5, scale.step * 0.8), scale.y(0)
-        for name, alpha, drawn in ((AREA, 110, False), (DRAWN, 200, True)):
+        before = None
+        for bar in self._bars:
+            x = scale.x(bar.index)
+            if bar.area:
+                bars = paths.drawn if bar.confidence is None else paths.areas
+                top = scale.y(bar.area / self._largest)
+                bars.addRect(x - width / 2, top, width, bottom - top)
+            if bar.confidence is None:
+                continue
+            y = scale.y(bar.confidence)
+            if before is not None and bar.index == before + 1:
+                paths.line.lineTo(x, y)
+            else:  # none across a slice that was drawn
+                paths.line.moveTo(x, y)
+            before = bar.index
+            if bar.confidence < self._uncertain:
+                paths.doubtful.addEllipse(x - 3, y - 3, 6, 6)
+            elif scale.step >= 3:  # closer together the line alone says as much
+                paths.sure.addEllipse(x - 2, y - 2, 4, 4)
+        return paths
+
+    def _paint_paths(self, painter: qt.QPainter, paths: _Paths) -> None:
+        for path, name, alpha in (
+            (paths.areas, AREA, 110),
+            (paths.drawn, DRAWN, 200),
+            (paths.sure, CONFIDENCE, 255),
+            (paths.doubtful, UNCERTAIN, 255),
+        ):
             color = qt.QColor(name)
             color.setAlpha(alpha)
-            bars = qt.QPainterPath()
-            for bar in self._bars:
-                if bar.area and (bar.confidence is None) == drawn:
-                    top = scale.y(bar.area / self._largest)
-                    bars.addRect(scale.x(bar.index) - width / 2, top, width, bottom - top)
-            painter.fillPath(bars, qt.QBrush(color))
-
-    def _paint_confidence(self, painter: qt.QPainter, scale: _Scale) -> None:
-        known = [(b.index, b.confidence) for b in self._bars if b.confidence is not None]
-        line, sure, doubtful = qt.QPainterPath(), qt.QPainterPath(), qt.QPainterPath()
-        before = None
-        for index, confidence in known:
-            x, y = scale.x(index), scale.y(confidence)
-            if before is not None and index == before + 1:
-                line.lineTo(x, y)
-            else:  # none across a slice that was drawn
-                line.moveTo(x, y)
-            before = index
-            if confidence < self._uncertain:
-                doubtful.addEllipse(x - 3, y - 3, 6, 6)
-            elif scale.step >= 3:  # closer together the line alone says as much
-                sure.addEllipse(x - 2, y - 2, 4, 4)
-        painter.strokePath(line, _pen(qt.QColor(CONFIDENCE), 1.5))
-        painter.fillPath(sure, qt.QBrush(qt.QColor(CONFIDENCE)))
-        painter.fillPath(doubtful, qt.QBrush(qt.QColor(UNCERTAIN)))
+            painter.fillPath(path, qt.QBrush(color))
+            if path is paths.drawn:
+                painter.strokePath(paths.line, _pen(qt.QColor(CONFIDENCE), 1.5))
 
     def _paint_current(self, painter: qt.QPainter, scale: _Scale, text: qt.QColor) -> None:
         shown = self._current
