@@ -12,7 +12,7 @@ import slicer
 from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.image.volume import ARRAY_AXIS, Axis
 from FoBSAMLib.mrml import placement, tags
-from FoBSAMLib.mrml.editing import Editing
+from FoBSAMLib.mrml.editing import Editing, one_step
 from FoBSAMLib.mrml.labelmaps import (
     BINARY_LABELMAP,
     labelmap_of,
@@ -52,13 +52,16 @@ def accept(
     volume_node: slicer.vtkMRMLVolumeNode,
     segmentation_node: slicer.vtkMRMLSegmentationNode,
     editing: Editing,
+    *,
+    as_drawn: bool = False,
 ) -> Accepted:
     """Add what was found on the working grid of ``drawn`` to the segments it is of.
 
     Slices that are annotated, or were since, and those said not to hold the structure stay as
     they are, and no other segment loses a voxel; a slice accepted from an earlier run is
     replaced. ``confidence`` decides between structures that may not overlap. What was found is
-    kept in the segments' tags, so that it is no support of the next run.
+    kept in the segments' tags, so that it is no support of the next run; with ``as_drawn`` it is
+    one, as if it were painted.
 
     One undo takes everything back, tags included.
     Raises FoBSAMError, before anything is changed, where a segment is gone or the segmentation
@@ -85,9 +88,7 @@ def accept(
     if not _would_change(proposed, now):
         return accepted
     folder = placement.folder_of(segmentation_node)
-    modifying = segmentation_node.StartModify()
-    editing.begin(segmentation_node, volume_node)
-    try:
+    with one_step(editing, segmentation_node, volume_node):
         won = _settle(proposed, confidence, editing)
         for segment_id, masks in proposed.items():
             spared = () if whole else kept[segment_id]
@@ -100,9 +101,9 @@ def accept(
             if not whole:
                 touched |= _brushed(after, now[segment_id], kept[segment_id])
             _tag(segmentation_node, segment_id, grid, after, touched)
-    finally:
-        editing.end()
-        segmentation_node.EndModify(modifying)
+            if as_drawn:
+                segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
+                tags.forget_found(segment, grid, proposed[segment_id])
     placement.file_under(segmentation_node, volume_node, folder)
     return accepted
 

@@ -10,6 +10,7 @@ from typing import Any
 import slicer
 
 from FoBSAMLib.errors import FoBSAMError
+from FoBSAMLib.mrml import packages
 from FoBSAMLib.mrml.accept import Accepted
 from FoBSAMLib.mrml.drawn import read_drawn
 from FoBSAMLib.mrml.editing import Editing, LogicEditing
@@ -200,8 +201,9 @@ def segment(
 
     Raises:
         FoBSAMError: nothing is drawn, or not on slices; no image; a non-linear transform; no such
-            slices; another call is under way; and, unless ``onDone`` is given, what goes wrong on
-            the way. Then no preview is left, and nothing of that volume is written.
+            slices; another call is under way; Python packages that this computer's worker needs
+            are not installed; and, unless ``onDone`` is given, what goes wrong on the way. Then
+            no preview is left, and nothing of that volume is written.
 
     Example::
 
@@ -228,7 +230,10 @@ def segment(
         raise FoBSAMError(
             "bad_request", "FoBSAM is at work already.", "Wait for its end, or cancel it."
         )
-    engine.configure((generator, segmenter, device), _command(workerCommand))
+    command = _command(workerCommand)
+    if command is None:
+        packages.check_installed((generator, segmenter, device))
+    engine.configure((generator, segmenter, device), command)
     segmented = Segmented(run)
 
     def end(models: dict[str, str], notes: list[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import slicer
@@ -33,6 +35,25 @@ class Editing(Protocol):
         """Leave the editor's choices as they were before ``begin``."""
 
 
+@contextmanager
+def one_step(
+    editing: Editing,
+    segmentation_node: slicer.vtkMRMLSegmentationNode,
+    volume_node: slicer.vtkMRMLVolumeNode,
+) -> Iterator[None]:
+    """What is changed in a segmentation, voxels or tags, is one step of the editor's undo and one
+    event. Whatever goes wrong, the editor and the node's events are left as they were."""
+    modifying = segmentation_node.StartModify()
+    try:
+        editing.begin(segmentation_node, volume_node)
+        try:
+            yield
+        finally:
+            editing.end()
+    finally:
+        segmentation_node.EndModify(modifying)
+
+
 class EditorNodeEditing:
     """What follows from the choices in a Segment Editor's parameter node.
 
@@ -50,13 +71,15 @@ class EditorNodeEditing:
     ) -> None:
         editor = self.editor_node
         modifying = editor.StartModify()
-        if editor.GetSegmentationNode() is not segmentation_node:
-            editor.SetAndObserveSegmentationNode(segmentation_node)
-            editor.SetAndObserveSourceVolumeNode(volume_node)
-        elif editor.GetSourceVolumeNode() is None:
-            # One that is chosen stays: the user's intensity range is of that one.
-            editor.SetAndObserveSourceVolumeNode(volume_node)
-        editor.EndModify(modifying)
+        try:
+            if editor.GetSegmentationNode() is not segmentation_node:
+                editor.SetAndObserveSegmentationNode(segmentation_node)
+                editor.SetAndObserveSourceVolumeNode(volume_node)
+            elif editor.GetSourceVolumeNode() is None:
+                # One that is chosen stays: the user's intensity range is of that one.
+                editor.SetAndObserveSourceVolumeNode(volume_node)
+        finally:
+            editor.EndModify(modifying)
         self._before = (editor.GetSelectedSegmentID(), editor.GetOverwriteMode())
         self._save_state()
         # What must not be overwritten is left out of what is added. A mode that overwrites

@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from typing import TypeVar
 
 import slicer
 
 from FoBSAMLib.errors import FoBSAMError
-from FoBSAMLib.image.volume import Axis
+from FoBSAMLib.image.volume import Axis, Volume
 from FoBSAMLib.mrml import tags
 from FoBSAMLib.mrml.accept import Accepted, accept, new_segmentation
 from FoBSAMLib.mrml.drawn import Drawn, DrawnStructure, support_of
-from FoBSAMLib.mrml.editing import Editing
+from FoBSAMLib.mrml.editing import Editing, one_step
 from FoBSAMLib.mrml.labelmaps import world_to_node
 from FoBSAMLib.mrml.preview import Preview
 from FoBSAMLib.mrml.private import shared_names
@@ -29,6 +30,8 @@ from FoBSAMLib.prompts import Prompts
 from FoBSAMLib.session.results import SliceResult
 from FoBSAMLib.session.support import Support
 from FoBSAMLib.worker.conversation import Conversation, Steps
+
+T = TypeVar("T")
 
 #: A mask of less confidence should be looked at.
 UNCERTAIN = 0.6
@@ -94,6 +97,7 @@ class Run:
             self._remember(target)
         # The worker's log may tell of them from now on, and may be sent to somebody.
         shared_names().remember(self.volume_node.GetScene())
+        self._models = _names(conversation)
         return self._steps(conversation)
 
     def cancel(self) -> None:
@@ -107,13 +111,44 @@ class Run:
         segment_id: str,
         index: int,
         prompts: Prompts,
-    ) -> Steps[SliceResult]:
-        """A slice's mask again, after its points were edited (in the slice's pixels)."""
+    ) -> Steps[SliceResult | None]:
+        """A slice's mask again, after its points were edited (in the slice's pixels).
+
+        What the user says of the slice meanwhile counts: once it was answered for, reset, accepted
+        or discarded, or where nothing was found in it, there is no correction, and None.
+        Raises FoBSAMError where other models would compute it, or a run is under way elsewhere.
+        """
+        place, request = (segment_id, index), object()
+        if index not in target.found.get(segment_id, {}):
+            return None
+        target.awaited[place] = request
+
+        def awaited() -> bool:
+            return target in self.targets and target.awaited.get(place) is request
+
         yield from self._return_to(conversation, target)
+        if not awaited():
+            return None
         name = self.structure_name(segment_id)
         result = yield from conversation.correct(name, index, prompts)
+        if not awaited():
+            _forget_correction(conversation, target, result)
+            return None
         target.take(result, corrected=True)
         return result
+
+    def reset(
+        self, conversation: Conversation, target: Target, segment_id: str, index: int
+    ) -> SliceResult | None:
+        """A slice as it was found, also if its correction is still being made.
+
+        Returns what was found, now in the preview again (`Preview.flush` shows it); None, with
+        nothing changed, where nothing was.
+        """
+        original = target.reset(segment_id, index)
+        if original is not None:
+            _forget_correction(conversation, target, original)
+        return original
 
     def suggest(self, conversation: Conversation, segment_id: str) -> Steps[int | None]:
         """Which slice of the volume to annotate next, None for none."""
@@ -150,6 +185,7 @@ class Run:
             accepted = self._accept(target, editing)
         elif target.found:  # else it was cancelled before
             target.written = self._accept_elsewhere(target)
+        target.awaited.clear()
         target.remove_preview()
         return accepted
 
@@ -167,15 +203,16 @@ class Run:
                 target.node,
                 self.segmentation_node,
                 editing,
+                as_drawn=True,
             )
-            tags.forget_found(*self._segment(segment_id), [index])
         target.answer(segment_id, index)
         return accepted
 
-    def mark_absent(self, target: Target, segment_id: str, index: int) -> None:
-        """The structure is not in a slice: kept with the segment, for this run and the next."""
-        with self._change(target):
-            segment, grid = self._segment(segment_id)
+    def mark_absent(self, target: Target, segment_id: str, index: int, editing: Editing) -> None:
+        """The structure is not in a slice: kept with the segment, for this run and the next, as
+        one step that can be undone."""
+        segment, grid = self._segment(segment_id)
+        with self._change(target), one_step(editing, self.segmentation_node, target.node):
             tags.mark_absent(segment, grid, {*tags.absent(segment, grid), index})
         target.answer(segment_id, index)
 
@@ -183,7 +220,7 @@ class Run:
         """Remove the preview of a target, or all of them, with what was found."""
         for one in [target] if target is not None else list(self.targets):
             one.remove_preview()
-            one.found, one.corrected = {}, {}
+            one.found, one.corrected, one.awaited = {}, {}, {}
 
     @property
     def axis(self) -> Axis:
@@ -194,20 +231,47 @@ class Run:
         self._under_way = True
         try:
             drawn_on = Target(own_query(self.volume_node), own=True)
-            image = yield from drawn_on.image_steps(self.drawn)
+            image = yield from self._until_cancelled(drawn_on.image_steps(self.drawn))
+            if image is None:
+                return
             self._support = support_of(self.drawn, image)
             for target in list(self.targets):
                 if self.cancelled:
                     return
                 self._check_present(target)
                 self.current = target
-                target.image = image if target.own else (yield from target.image_steps(self.drawn))
-                self._show_in_preview(target)
-                yield from self._set(conversation, target, self._support)
-                if not self.cancelled:
-                    yield from self._look_in(conversation, target)
+                yield from self._find_in(conversation, target, image)
+                if self.cancelled and not target.found:
+                    target.remove_preview()
         finally:
             self._under_way = False
+
+    def _find_in(self, conversation: Conversation, target: Target, image: Volume) -> Steps[None]:
+        """Look in one volume; ``image`` is the one that was drawn on."""
+        if not target.own:
+            other = yield from self._until_cancelled(target.image_steps(self.drawn))
+            if other is None:
+                return
+            image = other
+        target.image = image
+        self._show_in_preview(target)
+        yield from self._until_cancelled(self._set(conversation, target, self._support))
+        if not self.cancelled:
+            self._computed_by = _identity(conversation)
+            yield from self._look_in(conversation, target)
+
+    def _until_cancelled(self, steps: Steps[T]) -> Steps[T | None]:
+        """The steps as long as they are wanted: to send an image, or to resample it, may take
+        minutes. Their value, None after a cancel."""
+        with closing(steps):
+            while not self.cancelled:
+                try:
+                    step = next(steps)
+                except StopIteration as end:
+                    value: T = end.value
+                    return value
+                yield step
+        return None
 
     def _look_in(self, conversation: Conversation, target: Target) -> Steps[None]:
         steps = conversation.segment(None, target.slices, cancel=lambda: self.cancelled)
@@ -257,8 +321,6 @@ class Run:
 
     def _return_to(self, conversation: Conversation, target: Target) -> Steps[None]:
         """Have the conversation be about a target again, after it went on to another one."""
-        if target.image is None:
-            raise FoBSAMError("bad_request", "Nothing was found in this volume yet.")
         if conversation.state.image is target.image:
             return
         if self._under_way or conversation.running:
@@ -268,6 +330,9 @@ class Run:
                 "corrected meanwhile.",
                 "Wait for the end of the run, or cancel it.",
             )
+        _check_same(self._models, _names(conversation))
+        yield from conversation.start()
+        _check_same(self._computed_by, _identity(conversation))
         yield from self._set(conversation, target, self._support)
         yield from conversation.restore(
             result for found in target.found.values() for result in found.values()
@@ -331,3 +396,32 @@ class Run:
 
     def _remember(self, target: Target) -> None:
         target.remember(self.segmentation_node, [one.segment_id for one in self.drawn.structures])
+
+
+def _forget_correction(conversation: Conversation, target: Target, result: SliceResult) -> None:
+    """The next worker is not to make a slice's correction again."""
+    if conversation.state.image is target.image:
+        conversation.state.corrected.drop(result)
+
+
+def _names(conversation: Conversation) -> tuple[str, ...]:
+    """Generator and segmenter as asked for; where they compute makes no difference."""
+    return conversation.models[:2]
+
+
+def _identity(conversation: Conversation) -> tuple[str, ...]:
+    """What computes there, once a worker has told: with the weights, which a name may share."""
+    models = conversation.worker["models"]
+    keys = ("generator", "segmenter", "generator_sha256", "segmenter_sha256")
+    return tuple(models.get(key, "") for key in keys)
+
+
+def _check_same(before: tuple[str, ...], now: tuple[str, ...]) -> None:
+    if before != now:
+        first, second = ", ".join(before[:2]), ", ".join(now[:2])
+        other = f"not with {second}" if first != second else "with other weights than are there now"
+        raise FoBSAMError(
+            "bad_request",
+            f"The results were found with {first}, {other}: they cannot be corrected with these.",
+            "Accept the results as they are, or segment again.",
+        )

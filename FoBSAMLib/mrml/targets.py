@@ -41,14 +41,15 @@ def own_query(volume_node: slicer.vtkMRMLVolumeNode) -> Query:
     return Query(volume_node.GetName() or "", volume_node, shown[0] if shown else None)
 
 
-@dataclass
+@dataclass(eq=False)
 class Target:
     """A volume that a run looks in, and what it found there, by segment ID.
 
     ``image`` is the volume on the run's grid, None until it is read; ``found`` is what was found,
     ``corrected`` what the user made of it by moving points, ``answered`` the slices that the user
-    has taken as support since, or said not to hold the structure. ``written`` is the segmentation
-    that holds what was accepted.
+    has taken as support since, or said not to hold the structure. ``awaited`` holds the latest
+    request for every slice whose correction is being made. ``written`` is the segmentation that
+    holds what was accepted.
     """
 
     query: Query
@@ -60,6 +61,7 @@ class Target:
     found: dict[str, Slices] = field(default_factory=dict)
     corrected: dict[str, Slices] = field(default_factory=dict)
     answered: dict[str, set[int]] = field(default_factory=dict)
+    awaited: dict[tuple[str, int], object] = field(default_factory=dict)
     written: slicer.vtkMRMLSegmentationNode | None = None
 
     @property
@@ -172,11 +174,22 @@ class Target:
     def answer(self, segment_id: str, index: int) -> None:
         """Forget what was found in a slice: the user has answered for it."""
         self.answered.setdefault(segment_id, set()).add(index)
+        self.awaited.pop((segment_id, index), None)
         for kept in (self.found, self.corrected):
             result = kept.get(segment_id, {}).pop(index, None)
             if result is not None and self.preview is not None:
                 nothing = np.zeros_like(result.mask)
                 self.preview.put(segment_id, result.axis, index, nothing)
+
+    def reset(self, segment_id: str, index: int) -> SliceResult | None:
+        """A slice as it was found, also if a correction is still being made; None where nothing
+        was found."""
+        original = self.found.get(segment_id, {}).get(index)
+        if original is not None:
+            self.awaited.pop((segment_id, index), None)
+            self.corrected.get(segment_id, {}).pop(index, None)
+            self.take(original)
+        return original
 
     def remove_preview(self) -> None:
         """Show nothing any more; twice does nothing."""

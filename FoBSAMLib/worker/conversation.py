@@ -53,7 +53,8 @@ class Conversation:
             start_patience: the same until its models are loaded.
             tick: seconds that a step waits for the worker; 0 where steps must not take time.
         """
-        self._chosen = models
+        #: Generator, segmenter and device by name, as they were asked for.
+        self.models = models
         self._transport = transport
         self._patience = (patience, start_patience, tick)
         self._client: Client | None = None
@@ -142,8 +143,9 @@ class Conversation:
         self.state.original(self.state.structure(structure), index)
         given = check_prompts(prompts)
         self.notes = []
+        corrected = self.state.corrected  # another one by then, with another image
         result = yield from self._run(lambda client: self._correct(client, structure, index, given))
-        self.state.corrected.add(result)
+        corrected.add(result)
         return result
 
     def suggest(self, structure: str) -> Steps[int | None]:
@@ -206,7 +208,7 @@ class Conversation:
         try:
             client = Client(self._transport, *self._patience)
             try:
-                self.worker = yield from client.hello(*self._chosen)
+                self.worker = yield from client.hello(*self.models)
                 self._held = frozenset()
                 yield from self._tell(client)
             except BaseException:
@@ -304,11 +306,11 @@ class Conversation:
             self._running.discard(message.id)
 
     def _results_of(self, replies: Iterator[m.Received | None]) -> Iterator[SliceResult | None]:
+        image, support = self.state.chosen()  # as asked; others may be chosen before the reply
         for received in replies:
             if received is None:
                 yield None
             elif isinstance(received.message, m.Result):
-                image, support = self.state.chosen()
                 yield payloads.read_result(received.message, received.payload, support, image)
             elif isinstance(received.message, m.Done):
                 values = received.message.values

@@ -276,6 +276,27 @@ def test_the_editor_is_left_as_it_was(scene):
     assert case.editor.GetSegmentationNode() is case.node
 
 
+@pytest.mark.parametrize("where", ["begin", "add"])
+def test_where_editing_fails_events_go_on(scene, where):
+    def fail(*_: object) -> None:
+        raise RuntimeError("no such editor")
+
+    case = Case(scene, {"liver": LIVER})
+    case.editor.SetAndObserveSegmentationNode(case.node)
+    case.editor.SetOverwriteMode(case.editor.OverwriteVisibleSegments)
+    ends = []
+    end = case.editing.end
+    case.editing.end = lambda: (ends.append(True), end())
+    setattr(case.editing, where, fail)
+    with pytest.raises(RuntimeError, match="no such editor"):
+        case.accept({"liver": slices_of(FOUND_LIVER)})
+    assert not case.node.GetDisableModifiedEvent()
+    assert not case.editor.GetDisableModifiedEvent()
+    assert case.editor.GetOverwriteMode() == case.editor.OverwriteVisibleSegments
+    assert ends == ([] if where == "begin" else [True]), "what was not begun is not ended"
+    assert (case.voxels("liver") == LIVER).all()
+
+
 def test_nothing_to_add_is_no_step(scene):
     case = Case(scene, {"liver": LIVER})
     accepted = case.accept({"liver": {2: np.ones(SHAPE[1:], bool)}})

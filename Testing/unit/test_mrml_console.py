@@ -27,7 +27,7 @@ from mrml_runs import (  # noqa: E402, F401 (the fixtures)
 from mrml_small import STRAIGHT, voxels  # noqa: E402
 
 from FoBSAMLib import FoBSAMError, mrml  # noqa: E402
-from FoBSAMLib.mrml import waiting  # noqa: E402
+from FoBSAMLib.mrml import packages, waiting  # noqa: E402
 from FoBSAMLib.mrml.editing import LogicEditing  # noqa: E402
 from FoBSAMLib.mrml.labelmaps import labelmap_of, to_vtk  # noqa: E402
 
@@ -286,6 +286,15 @@ class TestFailures:
         patient.scripted(progress=call_again)
         assert len(refused) == 1
         np.testing.assert_array_equal(patient.voxels(), everywhere())
+
+    def test_packages_that_are_missing(self, patient, monkeypatch):
+        """As on a fresh Slicer: what it needs is told before anything is started."""
+        mrml.close()
+        monkeypatch.setattr(packages, "TORCH", "torch>=999")
+        with pytest.raises(FoBSAMError, match="packages that are missing: torch"):
+            patient.segment(segmenter="random-walker")
+        assert waiting.shared_engine().conversation.models[1] != "random-walker"
+        check_usable(patient)  # a worker that runs elsewhere has packages of its own
 
     def test_nothing_is_drawn(self, bare):  # noqa: F811
         patient = Patient(bare, {})

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,15 +16,16 @@ import standin
 standin.require()
 
 import slicer  # noqa: E402
-from mrml_runs import Patient, drawn, previews, truth  # noqa: E402
+from mrml_runs import SCRIPTED, Patient, drawn, previews, truth  # noqa: E402
 from mrml_small import Scene  # noqa: E402
 from slicer_module import chest, paint_lung, segment_editor  # noqa: E402, F401 (the fixture)
 from slicer_module import voxels as lung_voxels  # noqa: E402
 
 from FoBSAMLib import FoBSAMError, mrml  # noqa: E402
-from FoBSAMLib.mrml import console, waiting  # noqa: E402
+from FoBSAMLib.mrml import console, packages, waiting  # noqa: E402
 from FoBSAMLib.mrml.drawn import read_drawn  # noqa: E402
 from FoBSAMLib.mrml.run import Run  # noqa: E402
+from FoBSAMLib.mrml.widget_editing import WidgetEditing  # noqa: E402
 
 FAILING = [sys.executable, str(Path(__file__).with_name("failing_worker.py"))]
 ALL = 11
@@ -91,6 +95,18 @@ def test_undone_in_the_segment_editor(patient):
     np.testing.assert_array_equal(patient.voxels(), after)
 
 
+def test_said_to_be_absent_is_undone_in_the_segment_editor(patient):
+    editor = segment_editor()
+    found = patient.scripted(accept=False)
+    run = found._run
+    run.mark_absent(run.targets[0], "ball", 3, WidgetEditing())
+    absent = [read_drawn(patient.volume, patient.node).structures[0].absent]
+    for press in (editor.undo, editor.redo):
+        press()
+        absent.append(read_drawn(patient.volume, patient.node).structures[0].absent)
+    assert absent == [(3,), (), (3,)]
+
+
 def test_the_chest(chest):  # noqa: F811
     segmentation = paint_lung(chest)
     (painted,) = np.flatnonzero(lung_voxels(segmentation, chest).any(axis=(1, 2)))
@@ -142,6 +158,29 @@ class TestMeanwhile:
         heard.wait()
         assert heard.done == [found]
         np.testing.assert_array_equal(patient.voxels(), drawn("ball"))
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="stops a process")
+    @pytest.mark.parametrize("stage", ["starting", "sending"])
+    def test_cancelled_before_anything_was_found(self, patient, stage):
+        """Neither a worker that does not answer nor a slow link is waited for."""
+        command = [sys.executable, "-c", "import time; time.sleep(60)"]
+        if stage == "sending":
+            command = list(SCRIPTED)
+            patient.segment(workerCommand=command, accept=False).discard()
+            pid = console._engine().conversation._transport._process.processId()
+            os.kill(pid, signal.SIGSTOP)  # nothing it is sent is taken any more
+        heard = Heard()
+        found = patient.segment(workerCommand=command, **heard.options)
+        standin.wait_until(lambda: previews(patient.scene))
+        standin.wait(0.1)
+        found.cancel()
+        began = time.perf_counter()
+        heard.wait()
+        assert time.perf_counter() - began < 0.5
+        assert heard.done == [found]
+        assert not previews(patient.scene)
+        np.testing.assert_array_equal(patient.voxels(), drawn("ball"))
+        patient.scripted(accept=False).discard()
 
     @pytest.mark.parametrize("at_once", [True, False])
     def test_discarded(self, patient, at_once):
@@ -196,6 +235,15 @@ class TestMeanwhile:
 
 
 class TestFailures:
+    def test_packages_that_are_missing(self, patient, monkeypatch):
+        monkeypatch.setattr(packages, "TORCH", "torch>=999")
+        heard = Heard()
+        with pytest.raises(FoBSAMError, match="packages that are missing: torch"):
+            patient.segment(**heard.options)
+        assert not console._engine().busy
+        assert not heard.errors
+        assert not previews(patient.scene)
+
     @pytest.mark.parametrize(
         ("how", "code"),
         [("die", "worker_died"), ("memory", "out_of_memory"), ("weights", "weights_missing")],

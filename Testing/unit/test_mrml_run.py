@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -33,9 +34,13 @@ from mrml_small import STRAIGHT, voxels, vtk  # noqa: E402
 
 from FoBSAMLib import FoBSAMError, mrml  # noqa: E402
 from FoBSAMLib.image.oblique import plane_grid  # noqa: E402
+from FoBSAMLib.mrml.drawn import read_drawn  # noqa: E402
 from FoBSAMLib.mrml.labelmaps import to_vtk  # noqa: E402
+from FoBSAMLib.mrml.run import Run  # noqa: E402
 from FoBSAMLib.mrml.sequences import time_points  # noqa: E402
 from FoBSAMLib.mrml.targets import Query, Target  # noqa: E402
+from FoBSAMLib.worker.conversation import Conversation  # noqa: E402
+from FoBSAMLib.worker.transport import SubprocessTransport  # noqa: E402
 
 #: A patient who lies otherwise.
 TURNED = moved(rotation(12, 5, -30), 3, -8, 20)
@@ -163,6 +168,33 @@ def test_a_plane_drawn_in_an_oblique_view(bare):  # noqa: F811
     again = patient.segment(accept=False)
     assert len(again.slices("ball")) == len(found.slices("ball"))
     again.discard()
+
+
+@pytest.mark.parametrize("when", ["its own", "another", "sending"])
+def test_cancelled_before_anything_is_looked_at(bare, when):  # noqa: F811
+    """To resample a volume and to send it may take long: nothing of it is waited for."""
+    painted, view = tilted_plane(STRAIGHT)
+    shown = slice_node(bare, view)
+    patient, other = Patient(bare, {"ball": painted}), Patient(bare, {}, seed=1, name="Other")
+    queries = [Query("Other", other.volume)]
+    drawn_there = read_drawn(patient.volume, patient.node, None, [shown])
+    run = Run(drawn_there, patient.volume, patient.node, own=when == "its own", queries=queries)
+    talk = Conversation(("fob-lite", "compact", "cpu"), SubprocessTransport(["no-such-program"]))
+    if when == "sending":
+        silent = [sys.executable, "-c", "import time; time.sleep(60)"]
+        talk = Conversation(talk.models, SubprocessTransport(silent), tick=0.0)
+    steps = run.steps(talk)
+    next(steps)
+    while when != "its own" and run.current is None:
+        next(steps)
+    while when == "sending" and not previews(bare):
+        next(steps)
+    assert bool(previews(bare)) == (when == "sending")
+    run.cancel()
+    assert next(steps, "through") == "through"
+    assert not previews(bare)
+    assert talk.state.image is None
+    talk.close()
 
 
 @pytest.mark.parametrize("angle", [40, 44.9, 45.1, 50])
