@@ -2,12 +2,17 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Union
 
 import qt
 import slicer
 import vtk
-from slicer import vtkMRMLSegmentationNode, vtkMRMLVolumeNode
+from slicer import (
+    vtkMRMLScalarVolumeNode,
+    vtkMRMLSegmentationNode,
+    vtkMRMLVectorVolumeNode,
+    vtkMRMLVolumeNode,
+)
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
@@ -72,7 +77,8 @@ class FoBSAMParameterNode:
     ``leftOut`` are the IDs of segments that are painted but not ticked.
     """
 
-    volume: vtkMRMLVolumeNode
+    # The wrapper has the selector offer these types.
+    volume: Union[vtkMRMLScalarVolumeNode, vtkMRMLVectorVolumeNode, None]  # noqa: UP007
     segmentation: vtkMRMLSegmentationNode
     leftOut: list[str]
     queries: list[vtkMRMLVolumeNode]
@@ -93,10 +99,18 @@ class FoBSAMLogic(ScriptedLoadableModuleLogic):
 
         #: FoBSAM's worker; nothing is started before the first run.
         self.engine = shared_engine()
+        self._node = None
+        self._wrapper = None
 
     def getParameterNode(self) -> FoBSAMParameterNode:
-        """The scene's choices, from the one node of this module."""
-        return FoBSAMParameterNode(super().getParameterNode())
+        """The scene's choices, from the one node of this module.
+
+        One wrapper a node: each observes the node as long as there is one.
+        """
+        node = super().getParameterNode()
+        if node is not self._node:
+            self._node, self._wrapper = node, FoBSAMParameterNode(node)
+        return self._wrapper
 
 
 class FoBSAMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -180,6 +194,8 @@ class FoBSAMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def setParameterNode(self, parameters) -> None:
         """Show a parameter node in the panel, None for none."""
+        if parameters is self._parameterNode:
+            return
         if self._parameterNode is not None:
             self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
             self.removeObserver(
@@ -187,7 +203,12 @@ class FoBSAMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             )
         self._parameterNode = parameters
         if parameters is not None:
-            self._parameterNodeGuiTag = parameters.connectGui(self.ui)
+            # Not connectGui, which gives no tag to disconnect with.
+            name = "SlicerParameterName"
+            named = [one for one in vars(self.ui).values() if one.property(name)]
+            self._parameterNodeGuiTag = parameters.connectParametersToGui(
+                {one.property(name): one for one in named}
+            )
             self.addObserver(parameters, vtk.vtkCommand.ModifiedEvent, self.onParameterNodeModified)
         self.panel.set_parameters(parameters)
 
@@ -216,19 +237,35 @@ class FoBSAMTest(ScriptedLoadableModuleTest):
         self.test_sampleFromOneSlice()
 
     def test_sampleFromOneSlice(self) -> None:
-        """One painted slice of the sample's lung, segmented, accepted and undone."""
+        """One painted slice of the sample's lung: segmented, accepted, undone and redone."""
         from FoBSAMLib import mrml
         from FoBSAMLib.gui import samples
+        from FoBSAMLib.mrml.widget_editing import editor_widget
 
         self.delayDisplay("Loading the sample")
         volumeNode, segmentationNode = samples.load()
         segmentID = segmentationNode.GetSegmentation().GetNthSegmentID(0)
         before = self.voxels(segmentationNode, segmentID, volumeNode)
         self.delayDisplay("Segmenting from one slice")
-        result = mrml.segment(volumeNode, segmentationNode)
+        found = mrml.segment(volumeNode, segmentationNode)
         after = self.voxels(segmentationNode, segmentID, volumeNode)
         self.assertGreater(after, 10 * before)
-        self.assertGreater(len(result.slices(segmentID)), 20)
+        self.assertEqual(len(found.slices(segmentID)), 33)
+        self.delayDisplay("Undo and redo")
+        editor_widget().undo()
+        self.assertEqual(self.voxels(segmentationNode, segmentID, volumeNode), before)
+        editor_widget().redo()
+        self.assertEqual(self.voxels(segmentationNode, segmentID, volumeNode), after)
+        self.delayDisplay("Opening and leaving the module, closing the scene")
+        for name in ("FoBSAM", "Data", "FoBSAM"):
+            slicer.util.selectModule(name)
+        slicer.mrmlScene.Clear()
+        volumeNode, segmentationNode = samples.load()
+        slicer.util.selectModule("Data")
+        slicer.util.selectModule("FoBSAM")
+        parameters = slicer.modules.FoBSAMWidget.logic.getParameterNode()
+        self.assertIs(parameters.volume, volumeNode)
+        self.assertIs(parameters.segmentation, segmentationNode)
         self.delayDisplay("Test passed")
 
     def voxels(self, segmentationNode, segmentID, volumeNode) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,17 +13,24 @@ from slicer.i18n import tr as _
 
 from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.gui import settings
+from FoBSAMLib.image.volume import Axis
 from FoBSAMLib.mrml.drawn import Drawn, DrawnStructure, read_drawn
 from FoBSAMLib.mrml.masks import read_segments
+from FoBSAMLib.mrml.naming import orientation
 from FoBSAMLib.mrml.navigation import jump_to_slice, slice_nodes
 from FoBSAMLib.mrml.run import Query, Run
 from FoBSAMLib.mrml.sequences import time_points
-from FoBSAMLib.mrml.volumes import node_to_world, read_volume
+from FoBSAMLib.mrml.volumes import ijk_to_world, node_to_world, read_volume
 from FoBSAMLib.mrml.watch import Watch
 
 #: Milliseconds after an edit until it is read: strokes come in bursts.
 DELAY = 250
-AXES = ("auto", "k", "j", "i")
+AXES: tuple[Any, ...] = ("auto", "k", "j", "i")
+#: Seconds for which is read at a stretch; a segmentation may have a hundred structures.
+STRETCH = 0.015
+
+#: A row that can be ticked and clicked.
+ROW = qt.Qt.ItemIsEnabled | qt.Qt.ItemIsSelectable | qt.Qt.ItemIsUserCheckable
 
 
 class Inputs:
@@ -38,10 +46,11 @@ class Inputs:
         #: What is drawn in the ticked segments, None where `problem` says why not.
         self.drawn: Drawn | None = None
         self.problem = ""
+        self._reading: Iterator[None] = iter(())
+        self._segmentation_id = ""
         self._timer = qt.QTimer()
         self._timer.setSingleShot(True)
-        self._timer.setInterval(DELAY)
-        self._timer.connect("timeout()", self.refresh)
+        self._timer.connect("timeout()", self._turn)
         for value in AXES:
             ui.axisComboBox.addItem(_("found by itself") if value == "auto" else value, value)
         ui.structuresList.connect("itemChanged(QListWidgetItem*)", self._ticked)
@@ -58,27 +67,48 @@ class Inputs:
 
     def refresh_soon(self) -> None:
         """Read everything again, once no more changes come in."""
-        self._timer.start()
+        self._reading = self._steps()
+        self._timer.start(DELAY)
 
     def refresh(self) -> None:
-        """Read what is drawn, and show it."""
+        """Read what is drawn, and show it: a few structures at once, many little by little."""
+        self._reading = self._steps()
+        self._turn()
+
+    def read_now(self) -> None:
+        """Read what is drawn in the ticked structures, whatever else there is to show."""
+        if self._parameters is not None:
+            self._read()
+
+    def _turn(self) -> None:
         self._timer.stop()
+        until = time.perf_counter() + STRETCH
+        for _step in self._reading:
+            if time.perf_counter() > until:
+                self._timer.start(0)
+                return
+
+    def _steps(self) -> Iterator[None]:
+        """Everything there is to read and to show; yields after each structure."""
         parameters = self._parameters
-        if parameters is None:
-            self._on_changed()
-            return
-        with self._fill():
-            self._ui.axisComboBox.setCurrentIndex(AXES.index(parameters.axis))
-            self._show_structures()
-            self._show_queries()
-            self._show_options()
-        self._read()
-        self._observe()
+        if parameters is not None:
+            with self._fill():
+                self._show_options()
+                self._show_queries()
+                items = self._make_rows()
+            readable = not self._problem_of_nodes()
+            for item in items:
+                with self._fill():
+                    self._describe(item, readable=readable)
+                yield
+            self._read()
+            self._observe()
         self._on_changed()
 
     def close(self) -> None:
         """Look at nothing any more."""
         self._timer.stop()
+        self._reading = iter(())
         self._parameters = None
         self.drawn, self.problem = None, ""
         if self._watch is not None:
@@ -128,43 +158,50 @@ class Inputs:
         finally:
             self._filling = False
 
-    def _show_structures(self) -> None:
+    def _make_rows(self) -> list[Any]:
+        """A row for each segment, those there are already as they are."""
         parameters, rows = self._parameters, self._ui.structuresList
-        rows.clear()
-        if parameters.segmentation is None:
-            return
-        readable = not self._problem_of_nodes()
-        segmentation = parameters.segmentation.GetSegmentation()
-        for segment_id in segmentation.GetSegmentIDs():
-            segment = segmentation.GetSegment(segment_id)
-            item = qt.QListWidgetItem()
-            item.setData(qt.Qt.UserRole, segment_id)
-            pixmap = qt.QPixmap(14, 14)
-            pixmap.fill(qt.QColor.fromRgbF(*segment.GetColor()))
-            item.setIcon(qt.QIcon(pixmap))
-            if readable:
-                self._describe(item, segment)
-            else:
-                item.setText(segment.GetName())
+        node = parameters.segmentation
+        ids = list(node.GetSegmentation().GetSegmentIDs()) if node is not None else []
+        if self._segmentation_id and node is not None and node.GetID() != self._segmentation_id:
+            parameters.leftOut = []  # other segmentations have segments of the same IDs
+        self._segmentation_id = node.GetID() if node is not None else self._segmentation_id
+        if ids != _data(rows):
+            rows.clear()
+            for segment_id in ids:
+                item = qt.QListWidgetItem(node.GetSegmentation().GetSegment(segment_id).GetName())
+                item.setData(qt.Qt.UserRole, segment_id)
                 item.setFlags(qt.Qt.NoItemFlags)
-            rows.addItem(item)
-        height = rows.sizeHintForRow(0) if rows.count else 20
-        rows.setFixedHeight(8 + max(20, height) * min(6, max(1, rows.count)))
+                rows.addItem(item)
+            height = rows.sizeHintForRow(0) if ids else 20
+            rows.setFixedHeight(8 + max(20, height) * min(6, max(1, len(ids))))
+        return [rows.item(n) for n in range(rows.count)]
 
-    def _describe(self, item: Any, segment: Any) -> None:
+    def _describe(self, item: Any, *, readable: bool) -> None:
         """Say what is painted of a segment, or why it cannot be ticked."""
-        segment_id = item.data(qt.Qt.UserRole)
+        node, segment_id = self._parameters.segmentation, item.data(qt.Qt.UserRole)
+        segment = node.GetSegmentation().GetSegment(segment_id)
+        pixmap = qt.QPixmap(14, 14)
+        pixmap.fill(qt.QColor.fromRgbF(*segment.GetColor()))
+        item.setIcon(qt.QIcon(pixmap))
+        text, problem = segment.GetName(), ""
         try:
-            item.setText(self._read_segments([segment_id]).describe()[0])
+            if readable:
+                text = self._read_segments([segment_id]).describe()[0]
+        except FoBSAMError as error:
+            problem, text = str(error), _("{name}: not on single slices")
+            if segment_id not in read_segments(node, [segment_id]):
+                text = _("{name}: nothing painted")
+            text = text.format(name=segment.GetName())
+        item.setText(text)
+        item.setToolTip(problem)
+        if problem or not readable:
+            item.setFlags(qt.Qt.NoItemFlags)
+            item.setData(qt.Qt.CheckStateRole, None)
+        else:
+            item.setFlags(ROW)
             ticked = segment_id not in self._parameters.leftOut
             item.setCheckState(qt.Qt.Checked if ticked else qt.Qt.Unchecked)
-        except FoBSAMError as error:
-            text = _("{name}: not on single slices")
-            if segment_id not in read_segments(self._parameters.segmentation, [segment_id]):
-                text = _("{name}: nothing painted")
-            item.setText(text.format(name=segment.GetName()))
-            item.setToolTip(str(error))
-            item.setFlags(qt.Qt.NoItemFlags)
 
     def _show_queries(self) -> None:
         parameters, rows = self._parameters, self._ui.queriesList
@@ -179,6 +216,10 @@ class Inputs:
         rows.setFixedHeight(8 + 20 * min(4, max(1, rows.count)))
 
     def _show_options(self) -> None:
+        box, parameters = self._ui.axisComboBox, self._parameters
+        box.setCurrentIndex(AXES.index(parameters.axis))
+        for n, axis in enumerate(AXES[1:], 1):
+            box.setItemText(n, _slices_along(parameters.volume, axis))
         self._show_range(self._parameters.allSlices)
         points = time_points(self._parameters.volume)
         self._ui.timePointsCheckBox.setVisible(bool(points))
@@ -229,7 +270,8 @@ class Inputs:
     def _queries(self) -> list[Query]:
         """The other volumes to look in."""
         parameters = self._parameters
-        chosen = [Query(node.GetName(), node) for node in parameters.queries if node is not None]
+        others = [node for node in parameters.queries if node not in (None, parameters.volume)]
+        chosen = [Query(node.GetName(), node) for node in others]
         if parameters.timePoints:
             shown = parameters.volume
             points = time_points(shown)
@@ -247,10 +289,11 @@ class Inputs:
     def _ticked(self, _item: Any = None) -> None:
         if self._filling or self._parameters is None:
             return
-        rows = self._ui.structuresList
-        ids = [rows.item(n).data(qt.Qt.UserRole) for n in range(rows.count)]
-        ticked = self._ticked_segments()
-        self._parameters.leftOut = [one for one in ids if one not in ticked]
+        rows, left_out = self._ui.structuresList, set(self._parameters.leftOut)
+        # What cannot be ticked now may be painted later.
+        can = {i.data(qt.Qt.UserRole) for i in _items(rows) if i.flags() & qt.Qt.ItemIsEnabled}
+        ticked = set(self._ticked_segments())
+        self._parameters.leftOut = sorted((left_out - ticked) | (can - ticked))
         scene = slicer.mrmlScene
         queries = _ticked_data(self._ui.queriesList)
         self._parameters.queries = [scene.GetNodeByID(node_id) for node_id in queries]
@@ -282,9 +325,32 @@ def duration(seconds: float) -> str:
     return _("{minutes} min").format(minutes=round(seconds / 60))
 
 
+def _items(rows: Any) -> list[Any]:
+    return [rows.item(n) for n in range(rows.count)]
+
+
+def _data(rows: Any) -> list[str]:
+    return [item.data(qt.Qt.UserRole) for item in _items(rows)]
+
+
 def _ticked_data(rows: Any) -> list[str]:
-    items = [rows.item(n) for n in range(rows.count)]
-    return [i.data(qt.Qt.UserRole) for i in items if i.checkState() == qt.Qt.Checked]
+    ticked = [item for item in _items(rows) if item.checkState() == qt.Qt.Checked]
+    return [item.data(qt.Qt.UserRole) for item in ticked]
+
+
+def _slices_along(volume: Any, axis: Axis) -> str:
+    """What a volume's slices along an axis are called."""
+    words = {
+        "axial": _("axial slices ({axis})"),
+        "coronal": _("coronal slices ({axis})"),
+        "sagittal": _("sagittal slices ({axis})"),
+        "oblique": _("slices along {axis}"),
+    }
+    try:
+        word = orientation(ijk_to_world(volume), axis) if volume is not None else "oblique"
+    except FoBSAMError:  # told elsewhere
+        word = "oblique"
+    return words[word].format(axis=axis.upper())
 
 
 def _volumes(but: Any) -> list[Any]:

@@ -27,8 +27,15 @@ class Panel:
         self._ui = ui
         self.messages = Messages(ui)
         self.inputs = Inputs(ui, self._inputs_changed)
+        self._open = False
         self.running = Running(
-            ui, engine, self.inputs, self.messages, requirements, self._run_changed
+            ui,
+            engine,
+            self.inputs,
+            self.messages,
+            requirements,
+            self._run_changed,
+            lambda: self.review.drop_edits(),
         )
         self.review = Review(ui, engine, self.running, self.messages, self.inputs.refresh_soon)
         self.computing = Computing(ui, engine, self.running, self.messages, self._inputs_changed)
@@ -50,12 +57,14 @@ class Panel:
 
     def enter(self) -> None:
         """The module is opened."""
+        self._open = True
         self._shortcuts.add()
         self.inputs.refresh()
-        self.review.refresh()
+        self._run_changed()
 
     def exit(self) -> None:
         """Another module is opened: a run goes on, and its preview stays."""
+        self._open = False
         self._shortcuts.remove()
         self.review.close()
         self.inputs.close()
@@ -95,6 +104,8 @@ class Panel:
         self.running.update()
 
     def _run_changed(self) -> None:
+        if not self._open:  # the views belong to another module
+            return
         self.review.refresh()
         self.computing.refresh()
         if not self.running.under_way:

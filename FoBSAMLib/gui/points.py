@@ -68,6 +68,13 @@ class Points:
         self._hide_points()
         self._enable()
 
+    def drop(self) -> None:
+        """Give up corrections under way: something else was asked for since."""
+        self._wanted = None
+        if self._job is not None:
+            self._job.drop()
+            self._job = None
+
     def remove(self) -> None:
         """Take the points out of the scene."""
         self._place = None
@@ -139,16 +146,13 @@ class Points:
         """The points as they were found, and the mask with them."""
         if self._place is None:
             return
+        self.drop()
         run, target, segment_id, index = self._place
-        original = target.found.get(segment_id, {}).get(index)
-        if original is None:
-            return
-        target.corrected.get(segment_id, {}).pop(index, None)
-        target.take(original)
-        self._wanted = None
-        self._place = None
-        self.show(run, target, segment_id, original)
-        self._corrected(target)
+        original = run.reset(self._engine.conversation, target, segment_id, index)
+        if original is not None:
+            self._place = None
+            self.show(run, target, segment_id, original)
+            self._corrected(target)
 
     def _add(self, kind: str) -> None:
         """Let the user place one point in a view by a click; pressed again, no more."""

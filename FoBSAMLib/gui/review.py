@@ -12,6 +12,7 @@ import slicer.util
 from slicer.i18n import tr as _
 
 from FoBSAMLib.background.engine import Engine
+from FoBSAMLib.background.jobs import Job, unforeseen
 from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.gui.messages import Messages
 from FoBSAMLib.gui.plot import Bar, ReviewPlot
@@ -48,6 +49,7 @@ class Review:
         self._counted: dict[int, tuple[np.ndarray, int]] = {}
         self._filling = False
         self._following = True
+        self._suggestion: Job | None = None
         self._surfaces = qt.QTimer()
         self._surfaces.setSingleShot(True)
         self._surfaces.setInterval(SURFACES)
@@ -127,11 +129,13 @@ class Review:
 
     def suggest(self) -> None:
         """Go to the slice whose annotation would help most."""
-        run = self._running.run
+        run, target, segment_id = self._running.run, self.target, self.segment_id
         if run is None:
             return
 
         def go(index: int | None) -> None:
+            if (run, target, segment_id) != (self._running.run, self.target, self.segment_id):
+                return  # something else is looked at by now
             if index is None:
                 self._messages.note(_("No slice is left whose annotation would help."))
                 return
@@ -144,14 +148,24 @@ class Review:
                 ).format(index=index)
             )
 
-        steps = run.suggest(self._engine.conversation, self.segment_id)
-        self._engine.start(steps, on_done=go, on_failed=self._messages.error)
+        if self._suggestion is not None:
+            self._suggestion.drop()
+        steps = run.suggest(self._engine.conversation, segment_id)
+        self._suggestion = self._engine.start(steps, on_done=go, on_failed=self._messages.error)
+
+    def drop_edits(self) -> None:
+        """Give up corrections and suggestions under way: what is asked for now counts."""
+        self.points.drop()
+        if self._suggestion is not None:
+            self._suggestion.drop()
+            self._suggestion = None
 
     def use_as_support(self) -> None:
         """Take the slice that is shown into the segmentation, as if it were painted."""
         run, target, index = self._running.run, self.target, self.views.current
         if run is None or target is None or index is None:
             return
+        self.drop_edits()
         if self._try(lambda: run.accept_slice(target, self.segment_id, index, WidgetEditing())):
             self._changed_segmentation(target)
 
@@ -160,7 +174,8 @@ class Review:
         run, target, index = self._running.run, self.target, self.views.current
         if run is None or target is None or index is None:
             return
-        if self._try(lambda: run.mark_absent(target, self.segment_id, index)):
+        self.drop_edits()
+        if self._try(lambda: run.mark_absent(target, self.segment_id, index, WidgetEditing())):
             self._changed_segmentation(target)
 
     def accept(self) -> None:
@@ -174,6 +189,7 @@ class Review:
             _("The results may not fit"),
         ):
             return
+        self.drop_edits()
         told: list[Accepted | None] = []
         if self._try(lambda: told.append(run.accept(target, WidgetEditing()))):
             self._end(run, target)
@@ -185,6 +201,7 @@ class Review:
         """Remove the preview; the segmentation stays as it is."""
         run, target = self._running.run, self.target
         if run is not None and target is not None and not self._running.under_way:
+            self.drop_edits()
             run.discard(target)
             self._end(run, target)
 
@@ -201,6 +218,9 @@ class Review:
             act()
         except FoBSAMError as error:
             self._messages.error(error)
+            return False
+        except Exception as error:
+            self._messages.error(unforeseen(error))
             return False
         return True
 
@@ -361,6 +381,9 @@ def _told(accepted: Accepted) -> str:
     )
     others = sum(accepted.left_to_others.values())
     masked = sum(accepted.masked.values())
+    removed = sum(accepted.removed.values())
+    if removed:
+        text += " " + _("{count} of earlier results were removed.").format(count=removed)
     if others:
         text += " " + _("{count} were left to other segments.").format(count=others)
     if masked:

@@ -38,8 +38,10 @@ class Running:
         messages: Messages,
         requirements: Path,
         on_changed: Callable[[], None],
+        drop_edits: Callable[[], None],
     ) -> None:
-        """``on_changed`` is called when a run begins or ends, and when slices were found."""
+        """``on_changed`` is called when a run begins or ends, and when slices were found;
+        ``drop_edits`` gives up corrections under way."""
         self._ui = ui
         self._engine = engine
         self._inputs = inputs
@@ -47,6 +49,7 @@ class Running:
         self._requirements = requirements
         self._complete = False  # once true not asked again: looking takes a while
         self._on_changed = on_changed
+        self._drop_edits = drop_edits
         #: The run whose results are there to be reviewed, or which is under way.
         self.run: Run | None = None
         self._job: Job | None = None
@@ -70,13 +73,14 @@ class Running:
             return
         self._messages.hide()
         try:
+            self._drop_edits()
             if self._engine.busy:
                 raise FoBSAMError(
                     "bad_request",
                     _("A script has FoBSAM at work."),
                     _("Wait for its end, and press Segment again."),
                 )
-            self._inputs.refresh()
+            self._inputs.read_now()
             run = self._inputs.make_run()
             command = settings.worker_command()
             if command is None and not self._complete:
@@ -124,6 +128,7 @@ class Running:
             self._job.drop()
         self._job = None
         self._timer.stop()
+        self._drop_edits()
         if self._watch is not None:
             self._watch.close()
             self._watch = None

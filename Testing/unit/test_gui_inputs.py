@@ -228,3 +228,78 @@ def test_a_click_on_a_structure_shows_its_slice(painted):
     standin.click(listing.viewport(), (place.x(), place.y()))
     assert red.GetSliceOffset() != before
     assert abs(red.GetSliceOffset() - -140.25) < 0.01
+
+
+def test_what_cannot_be_ticked_yet_is_not_left_out_later(painted):
+    module, segmentation, _volume = painted  # noqa: F811
+    ui = module.widget.ui
+    segmentation.GetSegmentation().AddEmptySegment("heart", "Heart")
+    standin.wait_until(lambda: ui.structuresList.count == 2)
+    tick(ui.structuresList, 0, False)
+    standin.wait_until(lambda: "Tick a structure" in ui.costLabel.text)
+    tick(ui.structuresList, 0, True)
+    paint(segment_editor(), "heart", "axial", HEART, 25.0)
+    standin.wait_until(lambda: ui.costLabel.text.startswith("66 slices"))
+    assert module.widget._parameterNode.leftOut == []
+    # Another segmentation's segments have the same IDs.
+    tick(ui.structuresList, 0, False)
+    other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Other")
+    other.DeepCopy(segmentation) if hasattr(other, "DeepCopy") else other.Copy(segmentation)
+    standin.choose(ui.segmentationSelector, other)
+    standin.wait_until(lambda: ui.costLabel.text.startswith("66 slices"))
+
+
+def test_the_painted_volume_is_no_query_of_its_own(painted):
+    module, _segmentation, volume = painted  # noqa: F811
+    ui, panel = module.widget.ui, module.widget.panel
+    other = slicer.util.loadVolume(str(sample("CTChest4.nrrd")), {"name": "Follow-up"})
+    standin.choose(ui.volumeSelector, other)
+    standin.wait_until(lambda: rows(ui.queriesList) == ["CTChest4"])
+    ui.optionsBox.collapsed = False
+    tick(ui.queriesList, 0, True)
+    standin.wait_until(lambda: ui.costLabel.text.startswith("67 slices"))
+    standin.choose(ui.volumeSelector, volume)
+    standin.wait_until(lambda: ui.costLabel.text.startswith("33 slices"))
+    assert [target.own for target in panel.inputs.make_run().targets] == [True]
+
+
+def test_many_structures_are_read_little_by_little(painted):
+    module, segmentation, volume = painted  # noqa: F811
+    ui, inputs = module.widget.ui, module.widget.panel.inputs
+    solid = np.zeros(slicer.util.arrayFromVolume(volume).shape, np.uint8)
+    for n in range(12):
+        solid[:] = 0
+        solid[5:17, 10 * n : 10 * n + 10, 20:34] = 1
+        segment_id = segmentation.GetSegmentation().AddEmptySegment(f"s{n}", f"Solid {n}")
+        slicer.util.updateSegmentBinaryLabelmapFromArray(solid, segmentation, segment_id, volume)
+    standin.wait_until(lambda: rows(ui.structuresList)[-1] == "Solid 11: not on single slices")
+    assert ui.costLabel.text.startswith("33 slices")
+    turns = []
+    timer = qt.QTimer()
+    timer.connect("timeout()", lambda: turns.append(rows(ui.structuresList)))
+    for n in range(12):
+        segmentation.GetSegmentation().GetSegment(f"s{n}").SetName(f"Organ {n}")
+    timer.start(0)
+    inputs.refresh()
+    standin.wait_until(lambda: rows(ui.structuresList)[-1] == "Organ 11: not on single slices")
+    timer.stop()
+    half_way = [turn for turn in turns if "Organ" in turn[1] and "Organ" not in turn[-1]]
+    assert half_way, "the window had its turn before all of them were read"
+
+
+def test_a_run_that_goes_on_leaves_the_views_to_another_module(painted):
+    module, _segmentation, _volume = painted  # noqa: F811
+    ui, panel = module.widget.ui, module.widget.panel
+    standin.click(ui.segmentButton)
+    standin.wait_until(lambda: panel.review.views.current is not None, 60)
+    panel.review.go_to(min(panel.running.run.current.results("lung")))
+    module.exit()
+    standin.wait(0.6)
+    assert panel.running.under_way
+    assert panel.review.views.current is None
+    lists = slicer.util.getNodesByClass("vtkMRMLMarkupsFiducialNode")
+    assert not any(node.GetDisplayNode().GetVisibility() for node in lists)
+    standin.wait_until(lambda: not panel.running.under_way, 60)
+    module.enter()
+    assert ui.acceptButton.enabled
+    assert len(panel.running.run.targets[0].results("lung")) == 33
