@@ -15,6 +15,13 @@ from . import errors
 _NODE_EVENTS = (slicer.vtkMRMLScene.NodeAddedEvent, slicer.vtkMRMLScene.NodeRemovedEvent)
 
 
+def count(subject: Any) -> int:
+    """How many observers an object has; nodes do not print them."""
+    last = subject.AddObserver(vtk.vtkCommand.NoEvent, lambda caller, event: None)
+    subject.RemoveObserver(last)
+    return sum(subject.GetCommand(tag) is not None for tag in range(1, last))
+
+
 class Observers:
     """The observers of one widget, a PySide6 object."""
 

@@ -2,7 +2,8 @@
 
 Values are texts of the node, nodes are node references: they survive saving the scene. The types
 are bool, int, float, str, paths, enums, nodes, unions of nodes and None, and lists of those.
-As in Slicer, what joins a node to widgets observes it to the end, and holds the wrapper alive.
+As in Slicer, a wrapper observes its node to the node's end, for each parameter and for each time
+that it is joined to widgets; so it lives as long.
 """
 
 # ruff: noqa: N802, N803, N815 (Slicer's names)
@@ -13,7 +14,6 @@ import collections.abc
 import enum
 import pathlib
 import typing
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -251,19 +251,31 @@ def _read_single(node: Any, name: str, kind: Any) -> Any:
     return kind[text] if _is_enum(kind) else kind(text)
 
 
+#: The observers that wrappers made: node, tag, called function.
+_observers: list[tuple[Any, int, Callable]] = []
+
+
+def _follow(node: Any, update: Callable[[], None]) -> None:
+    """Call `update()` whenever the node changes, to its end."""
+    # Those of scenes before. Also, Python's collector may clear a function that only VTK holds;
+    # called then, it crashes. So the functions are held here.
+    for gone, tag, _ in [one for one in _observers if one[0].GetScene() is None]:
+        gone.RemoveObserver(tag)
+    _observers[:] = [one for one in _observers if one[0].GetScene() is not None]
+
+    def modified(caller: Any, event: str) -> None:
+        update()
+
+    _observers.append((node, node.AddObserver(vtk.vtkCommand.ModifiedEvent, modified), modified))
+
+
 class _Cached:
     """A parameter of one node with its value, read anew whenever the node changes."""
 
     def __init__(self, parameter: Parameter, node: Any) -> None:
         self.parameter, self.node = parameter, node
         self._value = parameter.read(node)
-        reference = weakref.ref(self)
-        self._tag = node.AddObserver(
-            vtk.vtkCommand.ModifiedEvent, lambda caller, event: reference()._update()
-        )
-
-    def __del__(self) -> None:
-        self.node.RemoveObserver(self._tag)
+        _follow(node, self._update)
 
     def _update(self) -> None:
         self._value = self.parameter.read(self.node)
@@ -277,25 +289,6 @@ class _Cached:
         with slicer.util.NodeModify(self.node):
             self.parameter.write(self.node, value)
             self._update()
-
-
-#: The observers that wrappers made: node, tag, called function.
-_observers: list[tuple[Any, int, Callable]] = []
-
-
-def _observe(wrapper: _Wrapper) -> None:
-    """Follow the node for good."""
-    # Those of scenes before. Also, Python's collector may clear a function that only VTK holds;
-    # called then, it crashes. So the functions are held here.
-    for node, tag, _ in [one for one in _observers if one[0].GetScene() is None]:
-        node.RemoveObserver(tag)
-    _observers[:] = [one for one in _observers if one[0].GetScene() is not None]
-
-    def modified(caller: Any, event: str) -> None:
-        wrapper._update_gui()
-
-    node = wrapper.parameterNode
-    _observers.append((node, node.AddObserver(vtk.vtkCommand.ModifiedEvent, modified), modified))
 
 
 class _Wrapper:
@@ -371,7 +364,7 @@ class _Wrapper:
             connectors.append(connector)
         self._next_tag += 1
         self._connected[self._next_tag] = connectors
-        _observe(self)
+        _follow(self.parameterNode, self._update_gui)
         return self._next_tag
 
     def disconnectGui(self, guiTag: int) -> None:

@@ -27,7 +27,7 @@ from slicer.parameterNodeWrapper import (  # noqa: E402
     WithinRange,
     parameterNodeWrapper,
 )
-from standin import packages, sample_data  # noqa: E402
+from standin import observers, packages, sample_data  # noqa: E402
 
 application = pytest.fixture(autouse=True)(standin.fresh)
 
@@ -230,12 +230,17 @@ class TestParameterNode:
         assert not box.checked
 
     def test_a_joined_wrapper_lives_as_long_as_its_node(self):
-        parameters, box = Parameters(parameter_node()), qt.QCheckBox()
+        node, box = parameter_node(), qt.QCheckBox()
+        counted = [observers.count(node)]
+        parameters = Parameters(node)
+        counted.append(observers.count(node))
         parameters.disconnectGui(parameters.connectParametersToGui({"keep": box}))
         alive = weakref.ref(parameters)
         del parameters
         gc.collect()
         assert alive() is not None
+        counted.append(observers.count(node))
+        assert counted == [0, 10, 11]
 
     def test_a_combo_box_shows_the_types_of_its_parameter(self):
         parameters, box = Parameters(parameter_node()), slicer.qMRMLNodeComboBox()
