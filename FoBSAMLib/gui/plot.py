@@ -10,6 +10,8 @@ from slicer.i18n import tr as _
 
 #: Pixels round the plot for its words, and its height.
 MARGIN, TOP, BOTTOM, HEIGHT = 34, 18, 20, 150
+#: Slices nearer to each other, in pixels, are not drawn one by one.
+CLOSE = 6
 #: Surely wrong ones are seen at once in these colours, in light and dark themes alike.
 CONFIDENCE, UNCERTAIN, AREA, DRAWN = "#2f7fd6", "#d64545", "#8a8f98", "#3aa655"
 
@@ -147,29 +149,51 @@ class ReviewPlot(qt.QWidget):
         painter.drawText(qt.QRect(MARGIN, 1, width, TOP - 2), int(qt.Qt.AlignLeft), top)
 
     def _paths(self, scale: _Scale) -> _Paths:
-        """The bars, the line and its dots at this scale."""
+        """The bars, the line and its dots at this scale.
+
+        Where slices are close together bars become one area and dots one line: hundreds of pieces
+        in a path take Qt long.
+        """
         paths = _Paths(*(qt.QPainterPath() for _ in range(5)))
-        width, bottom = max(1.5, scale.step * 0.8), scale.y(0)
-        before = None
+        apart, bottom = scale.step >= CLOSE, scale.y(0)
+        width = scale.step * (0.8 if apart else 1.0)
+        before = Bar(-2, 0.0, None)
         for bar in self._bars:
-            x = scale.x(bar.index)
-            if bar.area:
-                bars = paths.drawn if bar.confidence is None else paths.areas
-                top = scale.y(bar.area / self._largest)
-                bars.addRect(x - width / 2, top, width, bottom - top)
+            x, top = scale.x(bar.index), scale.y(bar.area / self._largest)
+            follows = bar.index == before.index + 1 and before.confidence is not None
             if bar.confidence is None:
-                continue
-            y = scale.y(bar.confidence)
-            if before is not None and bar.index == before + 1:
-                paths.line.lineTo(x, y)
-            else:  # none across a slice that was drawn
-                paths.line.moveTo(x, y)
-            before = bar.index
-            if bar.confidence < self._uncertain:
-                paths.doubtful.addEllipse(x - 3, y - 3, 6, 6)
-            elif scale.step >= 3:  # closer together the line alone says as much
-                paths.sure.addEllipse(x - 2, y - 2, 4, 4)
+                wide = max(2.0, width)  # there are few
+                paths.drawn.addRect(x - wide / 2, top, wide, bottom - top)
+            elif apart and bar.area:
+                paths.areas.addRect(x - width / 2, top, width, bottom - top)
+            elif not apart:
+                if not follows:
+                    if paths.areas.elementCount():
+                        paths.areas.lineTo(scale.x(before.index), bottom)
+                    paths.areas.moveTo(x, bottom)
+                paths.areas.lineTo(x, top)
+            if bar.confidence is not None:
+                self._add_confidence(paths, scale, bar, follows=follows)
+            before = bar
+        if paths.areas.elementCount():
+            paths.areas.lineTo(scale.x(before.index), bottom)
         return paths
+
+    def _add_confidence(self, paths: _Paths, scale: _Scale, bar: Bar, *, follows: bool) -> None:
+        """A slice's point of the line; ``follows`` the slice before, of which it is known, too."""
+        assert bar.confidence is not None
+        x, y, apart = scale.x(bar.index), scale.y(bar.confidence), scale.step >= CLOSE
+        if follows:
+            paths.line.lineTo(x, y)
+        else:
+            paths.line.moveTo(x, y)
+        if bar.confidence < self._uncertain:
+            if apart:
+                paths.doubtful.addEllipse(x - 3, y - 3, 6, 6)
+            else:
+                paths.doubtful.addRect(x - scale.step / 2, y - 2, scale.step, 4)
+        elif apart:
+            paths.sure.addEllipse(x - 2, y - 2, 4, 4)
 
     def _paint_paths(self, painter: qt.QPainter, paths: _Paths) -> None:
         for path, name, alpha in (
