@@ -1,8 +1,7 @@
 """How a client reaches a worker: two streams of bytes and a log.
 
 `Transport` is the seam: `SubprocessTransport` here, Slicer's QProcess in
-`FoBSAMLib.background.process`, a
-recorded transcript in `FoBSAMLib.worker.transcript`.
+`FoBSAMLib.background.process`, a recorded transcript in `FoBSAMLib.worker.transcript`.
 """
 
 from __future__ import annotations
