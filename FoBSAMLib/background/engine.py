@@ -49,7 +49,7 @@ class Engine:
     @property
     def started(self) -> bool:
         """Whether a worker has said what computes there."""
-        return bool(self.conversation.worker)
+        return self.conversation.connected
 
     def start(
         self,

@@ -68,6 +68,11 @@ class Conversation:
         self.notes: list[str] = []
 
     @property
+    def connected(self) -> bool:
+        """Whether there is a worker that has loaded its models."""
+        return self._client is not None
+
+    @property
     def running(self) -> bool:
         """Whether slices are being looked at."""
         return bool(self._running)
