@@ -11,7 +11,7 @@ import qt
 import slicer.util
 from slicer.i18n import tr as _
 
-from FoBSAMLib.background.engine import Engine
+from FoBSAMLib.background.engine import Engine, Models
 from FoBSAMLib.background.jobs import Job
 from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.gui import dependencies, settings
@@ -47,7 +47,7 @@ class Running:
         self._inputs = inputs
         self._messages = messages
         self._requirements = requirements
-        self._complete = False  # once true not asked again: looking takes a while
+        self._complete: Models | None = None  # nothing was missing for these; looking takes a while
         self._on_changed = on_changed
         self._drop_edits = drop_edits
         #: The run whose results are there to be reviewed, or which is under way.
@@ -82,13 +82,13 @@ class Running:
                 )
             self._inputs.read_now()
             run = self._inputs.make_run()
-            command = settings.worker_command()
-            if command is None and not self._complete:
-                self._complete = dependencies.ensure(self._requirements)
-                if not self._complete:
+            models, command = settings.models(), settings.worker_command()
+            if command is None and models != self._complete:
+                if not dependencies.ensure(self._requirements, models):
                     return
+                self._complete = models
             self._asked = settings.chosen()
-            self._engine.configure(settings.models(), command)
+            self._engine.configure(models, command)
         except FoBSAMError as error:
             self._messages.error(error)
             return

@@ -220,3 +220,13 @@ standin.quit_application(module)
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.split("\n")[-2] == "[]"
+
+
+def test_a_sam_chosen_after_a_run_is_asked_for(lacking):
+    panel = press_segment(lacking())
+    panel.running.drop()
+    loaded = lacking("segment-anything")
+    loaded.widget.ui.segmenterComboBox.setCurrentText("sam-vit-b")
+    standin.answer("segment-anything", "Cancel")
+    press_segment(loaded)
+    assert not panel.running.under_way
