@@ -43,5 +43,6 @@ def test_example_of_the_readme_runs(environment, tmp_path):
     phantom.save(tmp_path / "drawn.nii.gz", phantom.drawn())
     assert examples
     for example in examples:
-        run(example, environment, tmp_path)
+        if "import mrml" not in example:  # for Slicer's console: see test_mrml_console.py
+            run(example, environment, tmp_path)
     assert (tmp_path / "found.seg.nrrd").stat().st_size > 0
