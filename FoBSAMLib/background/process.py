@@ -90,7 +90,7 @@ class ProcessTransport:
             raise FoBSAMError(
                 "bad_request",
                 f"The worker cannot be started: {self._failure}.",
-                "Check the worker's command in FoBSAM's settings.",
+                "Check the worker's command, in the section Computing.",
             )
         data = process.readAllStandardOutput().data()
         if not data and timeout > 0:

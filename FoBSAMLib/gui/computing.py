@@ -99,4 +99,5 @@ class Computing:
             ui.deviceComboBox.currentText,
         )
         settings.set_worker_command_line(ui.workerCommandLineEdit.text)
+        self._messages.hide()
         self._on_chosen()

@@ -124,6 +124,8 @@ class Inputs:
         slices = None
         if not parameters.allSlices:
             slices = range(parameters.firstSlice, parameters.lastSlice + 1)
+            if not slices:
+                raise FoBSAMError("bad_request", _("The first slice lies after the last one."))
         return Run(
             self.drawn,
             parameters.volume,
@@ -142,8 +144,13 @@ class Inputs:
         except FoBSAMError as error:
             return str(error)
         device = settings.device_used()
-        text = _("{total} slices to look in, about {time}").format(
-            total=total, time=duration(total * settings.seconds_a_slice())
+        text = _("{total} slices to look in, about {time}")
+        if self.drawn is not None and len(self.drawn.structures) > 1:
+            text = _("{total} slices to look in for {count} structures, about {time}")
+        text = text.format(
+            total=total,
+            count=len(self.drawn.structures) if self.drawn is not None else 0,
+            time=duration(total * settings.seconds_a_slice()),
         )
         if device:
             return _("{slices} on {device}.").format(slices=text, device=device.upper())
@@ -222,7 +229,7 @@ class Inputs:
             box.setItemText(n, _slices_along(parameters.volume, axis))
         self._show_range(self._parameters.allSlices)
         points = time_points(self._parameters.volume)
-        self._ui.timePointsCheckBox.setVisible(bool(points))
+        self._ui.timePointsCheckBox.setEnabled(bool(points))
 
     def _show_range(self, everything: bool) -> None:
         for box in (self._ui.firstSliceSpinBox, self._ui.lastSliceSpinBox):
@@ -236,7 +243,10 @@ class Inputs:
         if self.problem:
             return
         if not ticked and self._ui.structuresList.count:
+            why = [item.toolTip() for item in _items(self._ui.structuresList) if item.toolTip()]
             self.problem = _("Tick a structure that is painted on single slices.")
+            if len(why) == self._ui.structuresList.count:
+                self.problem = why[0]
             return
         try:
             self.drawn = self._read_segments(ticked or None)

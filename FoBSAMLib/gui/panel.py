@@ -75,6 +75,7 @@ class Panel:
         self.running.drop()
         self.inputs.close()
         self.computing.close()
+        self.messages.hide()
         self.review.refresh()
 
     def close(self) -> None:

@@ -91,6 +91,8 @@ class Review:
         self._list(run)
         self._follow(run)
         target = self.target
+        title = _("Review of {volume}").format(volume=target.label) if target else _("Review")
+        ui.reviewButton.text = title
         results = target.results(self.segment_id) if target is not None else {}
         self.plot.show_bars(self._bars(run, target, results), _slices(run, target))
         if run is not None and target is not None and target.image is not None:
@@ -142,10 +144,10 @@ class Review:
             self.go_to(index)
             self._messages.note(
                 _(
-                    "Slice {index} would help most. If its mask is right, use it as support; else "
-                    "correct it first, or paint it in the Segment Editor. If the structure is not "
-                    "in it, say so: 'Not in this slice'."
-                ).format(index=index)
+                    "Slice {index} of {structure} would help most. If its mask is right, use it as "
+                    "support; else correct it first, or paint it in the Segment Editor. If the "
+                    "structure is not in it, say so: 'Not in this slice'."
+                ).format(index=index, structure=run.structure_name(segment_id))
             )
 
         if self._suggestion is not None:
@@ -183,7 +185,7 @@ class Review:
         run, target = self._running.run, self.target
         if run is None or target is None or self._running.under_way:
             return
-        problem = run.problems(target)
+        problem = "" if run.lacks_segment(target) else run.problems(target)
         if problem and not slicer.util.confirmYesNoDisplay(
             _("{problem} Accept the results all the same?").format(problem=problem),
             _("The results may not fit"),
@@ -192,6 +194,9 @@ class Review:
         self.drop_edits()
         told: list[Accepted | None] = []
         if self._try(lambda: told.append(run.accept(target, WidgetEditing()))):
+            if told[0] is not None and told[0].kept_out:
+                self._messages.warn(_nothing_written(told[0]))
+                return
             self._end(run, target)
             text = _told(told[0]) if told[0] is not None else _("Accepted.")
             self._messages.note(text)
@@ -238,6 +243,7 @@ class Review:
         listed = [*labels, *(one.segment_id for one in structures), str(id(run))]
         if listed == self._listed:
             return
+        before = self.segment_id
         self._listed = listed
         self._following = True
         self._filling = True
@@ -247,6 +253,9 @@ class Review:
             self._ui.targetComboBox.addItem(label)
         for one in structures:
             self._ui.structureComboBox.addItem(one.structure.name, one.segment_id)
+        ids = [one.segment_id for one in structures]
+        if before in ids:
+            self._ui.structureComboBox.setCurrentIndex(ids.index(before))
         self._filling = False
 
     def _bars(self, run: Run | None, target: Target | None, results: Slices) -> list[Bar]:
@@ -332,6 +341,9 @@ class Review:
             drawn = {one.segment_id: one.masks for one in run.drawn.structures}
             if target.own and index in drawn.get(self.segment_id, {}):
                 return _("Slice {index}: painted by you").format(index=index)
+            absent = {one.segment_id: one.absent for one in run.drawn.structures}
+            if target.own and index in absent.get(self.segment_id, ()):
+                return _("Slice {index}: you said that it is not here").format(index=index)
             if index in target.answered.get(self.segment_id, ()):
                 return _("Slice {index}: your answer counts in the next run").format(index=index)
             return _("Slice {index}: no result").format(index=index)
@@ -372,6 +384,14 @@ def _slices(run: Run | None, target: Target | None) -> range:
 
 def _doubtful(result: Any) -> bool:
     return bool(result.confidence < UNCERTAIN)
+
+
+def _nothing_written(accepted: Accepted) -> str:
+    """Why nothing of the results could be written."""
+    return _(
+        "Nothing was written: {masked} voxels are masked in the Segment Editor, {others} belong to "
+        "other segments. Change its masking settings and accept again, or discard."
+    ).format(masked=sum(accepted.masked.values()), others=sum(accepted.left_to_others.values()))
 
 
 def _told(accepted: Accepted) -> str:

@@ -55,6 +55,7 @@ class Running:
         self._job: Job | None = None
         self._watch: Watch | None = None
         self._asked = ""
+        self._doubted = False
         self._first = 0.0
         self._timer = qt.QTimer()
         self._timer.setInterval(SHOW)
@@ -229,9 +230,15 @@ class Running:
             self.drop()
             self._messages.warn(_("{problem} The results were dropped.").format(problem=text))
         else:
+            for target in run.targets:
+                if not run.lacks_segment(target):
+                    run.take_back_undone(target)
             problem = next(filter(None, map(run.problems, run.targets)), "")
             if problem:
                 self._messages.warn(
                     _("{problem} The results may not fit any more.").format(problem=problem)
                 )
+            elif self._doubted:
+                self._messages.hide()  # what was changed was undone
+            self._doubted = bool(problem)
         self._on_changed()

@@ -44,6 +44,12 @@ class Accepted:
     #: Not editable by the Segment Editor's masking.
     masked: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def kept_out(self) -> bool:
+        """Whether there was something to write, and nothing of it could be."""
+        written = any((*self.added.values(), *self.removed.values()))
+        return not written and any((*self.left_to_others.values(), *self.masked.values()))
+
 
 def accept(
     drawn: Drawn,
@@ -160,6 +166,17 @@ def _slices_now(
     sums = {n: tags.checksum(mask, origin) for n, (mask, origin) in masks.items()}
     segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
     return _Now(masks, tags.found(segment, grid, sums))
+
+
+def slices_drawn(
+    segmentation_node: slicer.vtkMRMLSegmentationNode,
+    segment_id: str,
+    grid: tags.SliceGrid,
+    ijk_to_world: np.ndarray,
+) -> set[int]:
+    """The slices of a grid in which a segment is drawn now; those accepted are not."""
+    now = _slices_now(segmentation_node, segment_id, grid, ijk_to_world)
+    return set(now.masks) - set(now.found)
 
 
 def _kept(drawn: Drawn, now: Mapping[str, _Now], exact: bool) -> dict[str, set[int]]:

@@ -13,9 +13,10 @@ def likely_nodes(scene: slicer.vtkMRMLScene) -> tuple[Any, Any]:
     editor = scene.GetSingletonNode("SegmentEditor", "vtkMRMLSegmentEditorNode")
     segmentation = editor.GetSegmentationNode() if editor else None
     volume = editor.GetSourceVolumeNode() if editor else None
-    volume = volume or _shown_volume(scene) or _last(scene, "vtkMRMLScalarVolumeNode")
-    segmentation = segmentation or _drawn_on(scene, volume)
-    return volume, segmentation
+    shown = volume or _shown_volume(scene) or _last(scene, "vtkMRMLScalarVolumeNode")
+    segmentation = segmentation or _drawn_on(scene, shown)
+    # What is drawn belongs to its own image, whatever else was loaded since.
+    return volume or _reference(segmentation) or shown, segmentation
 
 
 def segmentations(scene: slicer.vtkMRMLScene) -> list[slicer.vtkMRMLSegmentationNode]:
@@ -38,9 +39,14 @@ def _shown_volume(scene: slicer.vtkMRMLScene) -> Any:
 def _drawn_on(scene: slicer.vtkMRMLScene, volume: Any) -> Any:
     """The newest segmentation whose reference geometry is the volume's, or the newest."""
     known = segmentations(scene)
-    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
-    own = [node for node in known if volume is not None and node.GetNodeReference(role) is volume]
+    own = [node for node in known if volume is not None and _reference(node) is volume]
     return (own or known or [None])[-1]
+
+
+def _reference(segmentation: Any) -> Any:
+    """The volume that a segmentation was made for, None for none."""
+    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+    return segmentation.GetNodeReference(role) if segmentation is not None else None
 
 
 def _last(scene: slicer.vtkMRMLScene, name: str) -> Any:

@@ -115,7 +115,8 @@ class Segmented:
         for target in targets:
             editing = editing or _editing(target.node.GetScene())
             accepted = self._run.accept(target, editing) or accepted
-            self._run.targets.remove(target)
+            if target.preview is None:  # else masking has left nothing to write
+                self._run.targets.remove(target)
         self.accepted = accepted or self.accepted
         return accepted
 
@@ -266,7 +267,7 @@ def _check_kind(node: Any, kind: Any, what: str) -> None:
         raise FoBSAMError(
             "bad_request",
             f"The {what} is {given}{gone}.",
-            f"Give a {what} node of the scene, as slicer.util.getNode('…') finds it.",
+            f"Give a {what.split()[0]} node of the scene, as slicer.util.getNode('…') finds it.",
         )
 
 

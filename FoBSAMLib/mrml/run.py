@@ -16,7 +16,7 @@ import slicer
 from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.image.volume import Axis, Volume
 from FoBSAMLib.mrml import tags
-from FoBSAMLib.mrml.accept import Accepted, accept, new_segmentation
+from FoBSAMLib.mrml.accept import Accepted, accept, new_segmentation, slices_drawn
 from FoBSAMLib.mrml.drawn import Drawn, DrawnStructure, support_of
 from FoBSAMLib.mrml.editing import Editing, one_step
 from FoBSAMLib.mrml.labelmaps import world_to_node
@@ -76,6 +76,12 @@ class Run:
         targets = [Target(query, own=False) for query in queries]
         if own:
             targets.insert(0, Target(own_query(volume_node), True, slices))
+        if not targets:
+            raise FoBSAMError(
+                "bad_request",
+                "Nothing is chosen to look in.",
+                "Choose the volume's other slices, or other volumes.",
+            )
         for target in targets:
             count = target.count(drawn)
             if count:
@@ -173,16 +179,26 @@ class Run:
         drawn = self.segmentation_node if target.own else target.node
         return target.node.GetScene() is None or drawn.GetScene() is None
 
+    def lacks_segment(self, target: Target) -> bool:
+        """Whether a segment is gone into which results would be written."""
+        existing = self.segmentation_node.GetSegmentation().GetSegmentIDs()
+        return target.own and not set(target.found) <= set(existing)
+
     def accept(self, target: Target, editing: Editing) -> Accepted | None:
         """Write a target's results: into the segmentation, as one step that can be undone, or,
         of another volume, into a segmentation of its own. The preview goes.
 
-        Returns what became of the results in the segmentation, None for another volume.
+        Returns what became of the results in the segmentation, None for another volume; where
+        masking and other segments left nothing to write, the results and their preview stay.
         Raises FoBSAMError, with nothing changed, where that cannot be.
         """
         accepted = None
         if target.own:
+            for segment_id in target.found:
+                self._segment(segment_id)
             accepted = self._accept(target, editing)
+            if accepted.kept_out:
+                return accepted
         elif target.found:  # else it was cancelled before
             target.written = self._accept_elsewhere(target)
         target.awaited.clear()
@@ -215,6 +231,21 @@ class Run:
         with self._change(target), one_step(editing, self.segmentation_node, target.node):
             tags.mark_absent(segment, grid, {*tags.absent(segment, grid), index})
         target.answer(segment_id, index)
+
+    def take_back_undone(self, target: Target) -> None:
+        """Have the results again of slices whose answer the user has undone."""
+        for segment_id, answers in target.answered.items():
+            if not answers or self.gone(target):
+                continue
+            segment, grid = self._segment(segment_id)
+            drawn = slices_drawn(self.segmentation_node, segment_id, grid, self.drawn.ijk_to_world)
+            undone = set(answers) - {*drawn, *tags.absent(segment, grid)}
+            for index in undone:
+                target.take_back(segment_id, index)
+            if undone:
+                self._remember(target)  # what is drawn is what it was before the answer
+                if target.preview is not None:
+                    target.preview.flush()
 
     def discard(self, target: Target | None = None) -> None:
         """Remove the preview of a target, or all of them, with what was found."""

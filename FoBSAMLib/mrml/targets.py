@@ -46,10 +46,10 @@ class Target:
     """A volume that a run looks in, and what it found there, by segment ID.
 
     ``image`` is the volume on the run's grid, None until it is read; ``found`` is what was found,
-    ``corrected`` what the user made of it by moving points, ``answered`` the slices that the user
-    has taken as support since, or said not to hold the structure. ``awaited`` holds the latest
-    request for every slice whose correction is being made. ``written`` is the segmentation that
-    holds what was accepted.
+    ``corrected`` what the user made of it by moving points, ``answered`` what was in the slices
+    that the user has taken as support since, or said not to hold the structure. ``awaited`` holds
+    the latest request for every slice whose correction is being made. ``written`` is the
+    segmentation that holds what was accepted.
     """
 
     query: Query
@@ -60,7 +60,7 @@ class Target:
     fingerprint: Fingerprint | None = None
     found: dict[str, Slices] = field(default_factory=dict)
     corrected: dict[str, Slices] = field(default_factory=dict)
-    answered: dict[str, set[int]] = field(default_factory=dict)
+    answered: dict[str, dict[int, list[SliceResult]]] = field(default_factory=dict)
     awaited: dict[tuple[str, int], object] = field(default_factory=dict)
     written: slicer.vtkMRMLSegmentationNode | None = None
 
@@ -123,7 +123,8 @@ class Target:
         if slices.step != 1 or not 0 <= slices.start < slices.stop <= count:
             raise FoBSAMError(
                 "bad_request",
-                f"There are no slices {slices} of {self.label or 'the volume'}.",
+                f"There are no slices from {slices.start} to {slices.stop - 1} of "
+                f"{self.label or 'the volume'}.",
                 f"Slices run from 0 to {count - 1}, one by one.",
             )
         return slices
@@ -172,14 +173,21 @@ class Target:
             self.preview.put(result.structure.id, result.axis, result.index, result.mask)
 
     def answer(self, segment_id: str, index: int) -> None:
-        """Forget what was found in a slice: the user has answered for it."""
-        self.answered.setdefault(segment_id, set()).add(index)
+        """Set aside what was found in a slice: the user has answered for it."""
         self.awaited.pop((segment_id, index), None)
+        aside = self.answered.setdefault(segment_id, {}).setdefault(index, [])
         for kept in (self.found, self.corrected):
             result = kept.get(segment_id, {}).pop(index, None)
-            if result is not None and self.preview is not None:
-                nothing = np.zeros_like(result.mask)
-                self.preview.put(segment_id, result.axis, index, nothing)
+            if result is not None:
+                aside.append(result)
+                if self.preview is not None:
+                    nothing = np.zeros_like(result.mask)
+                    self.preview.put(segment_id, result.axis, index, nothing)
+
+    def take_back(self, segment_id: str, index: int) -> None:
+        """An answer was undone: what was found in the slice is there again."""
+        for n, result in enumerate(self.answered[segment_id].pop(index)):
+            self.take(result, corrected=n > 0)
 
     def reset(self, segment_id: str, index: int) -> SliceResult | None:
         """A slice as it was found, also if a correction is still being made; None where nothing

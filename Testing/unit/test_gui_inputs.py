@@ -176,9 +176,8 @@ def test_a_deleted_segment_is_told_and_nothing_is_written(painted):
     segmentation.GetSegmentation().RemoveSegment("lung")
     standin.wait(0.4)
     assert "Lung was deleted" in panel.messages.text
-    standin.answer("Accept the results all the same?", qt.QMessageBox.Yes)
-    standin.click(ui.acceptButton)
-    assert "deleted" in panel.messages.text
+    standin.click(ui.acceptButton)  # no question: there is nowhere to write
+    assert panel.messages.text.startswith("The segment Lung was deleted.")
     assert not segmentation.GetSegmentation().GetNumberOfSegments()
     standin.click(ui.discardButton)
 
@@ -303,3 +302,35 @@ def test_a_run_that_goes_on_leaves_the_views_to_another_module(painted):
     module.enter()
     assert ui.acceptButton.enabled
     assert len(panel.running.run.targets[0].results("lung")) == 33
+
+
+def test_results_stay_where_masking_leaves_nothing_to_write(painted):
+    module, segmentation, volume = painted  # noqa: F811
+    ui, panel = module.widget.ui, module.widget.panel
+    only(module, 19, 21)
+    segmented(module)
+    before = voxels(segmentation, volume)
+    node = segment_editor().mrmlSegmentEditorNode()
+    node.SetSourceVolumeIntensityMask(True)
+    node.SetSourceVolumeIntensityMaskRange(5000.0, 6000.0)
+    standin.click(ui.acceptButton)
+    assert panel.messages.text.startswith("Nothing was written: ")
+    assert np.array_equal(voxels(segmentation, volume), before)
+    node.SetSourceVolumeIntensityMask(False)
+    standin.click(ui.acceptButton)
+    assert panel.messages.text.startswith("Accepted: ")
+    assert voxels(segmentation, volume).sum() > before.sum()
+
+
+def test_a_drawing_is_paired_with_its_own_image(module, chest):  # noqa: F811
+    segmentation = paint_lung(chest)
+    other = slicer.util.loadVolume(str(sample("CTChest4.nrrd")), {"name": "Follow-up"})
+    slicer.util.setSliceViewerLayers(background=other)
+    segment_editor().mrmlSegmentEditorNode().SetAndObserveSourceVolumeNode(None)
+    module.enter()
+    ui = module.widget.ui
+    assert ui.segmentationSelector.currentNode() is segmentation
+    assert ui.volumeSelector.currentNode() is chest
+    ui.optionsBox.collapsed = False
+    standin.click(ui.ownVolumeCheckBox)
+    standin.wait_until(lambda: ui.costLabel.text.startswith("Nothing is chosen to look in."))

@@ -189,9 +189,17 @@ def test_a_slice_as_support_and_another_without_the_structure(painted):
     standin.wait_until(lambda: panel.messages.text)
     suggested = panel.review.views.current
     assert suggested != held
-    assert panel.messages.text.startswith(f"Slice {suggested} would help most")
+    assert panel.messages.text.startswith(f"Slice {suggested} of Lung would help most")
     standin.click(ui.messageCloseButton)
     panel.review.go_to(held)
+    standin.click(ui.supportButton)
+    assert "answer counts" in ui.sliceLabel.text
+    segment_editor().undo()
+    assert ui.sliceLabel.text.startswith(f"Slice {held}: "), "an answer that is undone is none"
+    assert "answer" not in ui.sliceLabel.text
+    assert np.array_equal(target.results("lung")[held].mask, mask)
+    assert np.array_equal(target.preview.mask_of("lung")[held].astype(bool), mask)
+    assert not panel.messages.text
     standin.click(ui.supportButton)
     now = voxels(segmentation, volume)
     assert sorted(np.flatnonzero(now.any(axis=(1, 2)))) == sorted([drawn, held])
