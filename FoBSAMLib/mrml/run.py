@@ -286,6 +286,7 @@ class Run:
             image = other
         target.image = image
         self._show_in_preview(target)
+        yield None  # the window has its turn before the worker is started
         yield from self._until_cancelled(self._set(conversation, target, self._support))
         if not self.cancelled:
             self._computed_by = _identity(conversation)
