@@ -330,7 +330,7 @@ class TestOtherVolumes:
         empty = bare.mrml.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Nothing")
         with pytest.raises(FoBSAMError, match="Nothing holds no image"):
             patient.scripted(queries=[empty])
-        with pytest.raises(FoBSAMError, match="annotated"):
+        with pytest.raises(FoBSAMError, match="Nothing is chosen to look in"):
             patient.scripted(ownVolume=False)
 
 
