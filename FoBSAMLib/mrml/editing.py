@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -54,7 +55,7 @@ def one_step(
         segmentation_node.EndModify(modifying)
 
 
-class EditorNodeEditing:
+class EditorNodeEditing(ABC):
     """What follows from the choices in a Segment Editor's parameter node.
 
     Derived classes save the state and modify a segment with what they have: a logic, or the
@@ -108,13 +109,15 @@ class EditorNodeEditing:
         self.editor_node.SetOverwriteMode(mode)
         self.editor_node.SetSelectedSegmentID(selected)
 
+    @abstractmethod
     def _save_state(self) -> None:
-        raise NotImplementedError
+        """Save the segmentation's state for undo."""
 
+    @abstractmethod
     def _modify(
         self, segment_id: str, labelmap: slicer.vtkOrientedImageData, *, adding: bool
     ) -> None:
-        raise NotImplementedError
+        """Add voxels to a segment, or take them out, where masking allows."""
 
 
 class LogicEditing(EditorNodeEditing):
