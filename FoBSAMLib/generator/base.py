@@ -28,11 +28,15 @@ class Proposal:
     """What a generator says of a query slice.
 
     ``prompts`` are in pixels of the 256×256 grid. ``probability`` [256, 256] is the generator's
-    own mask, or None where it gives points alone.
+    own mask, or None where it gives points alone. ``presence`` and ``quality`` in [0, 1] are its
+    own word on whether the slice holds the structure and on the Dice of its mask, None where it
+    has none.
     """
 
     prompts: Prompts
     probability: np.ndarray | None = None
+    presence: float | None = None
+    quality: float | None = None
 
 
 class Generator(Protocol):

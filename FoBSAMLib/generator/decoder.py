@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from FoBSAMLib.generator.matching import Reading
+from FoBSAMLib.generator.matching import PIXELS, Reading
+
+if TYPE_CHECKING:
+    from FoBSAMLib.generator.lite import Features
 
 #: The read mask is kept away from 0 and 1 by this much before its logit is taken.
 FLOOR = 0.02
+
+
+class Seen(NamedTuple):
+    """What is known of the remembered structure of n queries.
+
+    ``centre`` [n, 2]: where in the body it lies; ``area`` [n]: how many cells it covers;
+    ``foreign`` [n]: 1 where the memory is another patient's, else 0.
+    """
+
+    centre: Tensor
+    area: Tensor
+    foreign: Tensor
+
+
+class Decoded(NamedTuple):
+    """``logits`` [n, 1, 4h, 4w] of the mask; ``presence`` [n], logit of the structure being in
+    the region at all; ``quality`` [n], logit of the Dice that the mask is expected to have."""
+
+    logits: Tensor
+    presence: Tensor
+    quality: Tensor
 
 
 def _conv(inputs: int, outputs: int) -> nn.Sequential:
@@ -25,32 +51,56 @@ class Decoder(nn.Module):
     out at random in training, so that none are needed.
     """
 
-    def __init__(self, width: int = 96, fine: int = 16, hidden: int = 64):
+    def __init__(self, width: int = 96, notes: int = 32, fine: int = 16, hidden: int = 64):
         super().__init__()
-        # read mask 16, best likeness in and out 2, coarse similarity 1, prompts 2
-        self.coarse = nn.Sequential(_conv(width + 21, hidden), _conv(hidden, hidden))
+        # best likeness in and out 2, coarse similarity 1, prompts 2, place 2, foreign 1
+        self.enter = _conv(width + PIXELS + notes + 8, hidden)
+        self.around = nn.Sequential(_conv(hidden, 96), _conv(96, 96), nn.Conv2d(96, hidden, 1))
+        self.leave = _conv(hidden, hidden)
         last = nn.Conv2d(32, 4, 1)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)  # type: ignore[arg-type]
         self.fine = nn.Sequential(nn.Conv2d(hidden + fine + 4, 32, 3, padding=1), nn.ReLU(), last)
         self.trust = nn.Parameter(torch.tensor(1.0))
+        self.judge = nn.Sequential(nn.Linear(2 * hidden + 3, 64), nn.ReLU(), nn.Linear(64, 2))
 
     def forward(
-        self, features: Tensor, stride2: Tensor, reading: Reading, similarity: Tensor, maps: Tensor
-    ) -> Tensor:
-        """Logits of the structure, [n, 1, 4h, 4w].
+        self, query: Features, reading: Reading, similarity: Tensor, maps: Tensor, seen: Seen
+    ) -> Decoded:
+        """The structure in n queries.
 
         Args:
-            features: [n, c, h, w]; stride2: the encoder's finest features, [n, 16, 2h, 2w].
-            reading: with 16 values a cell, the 4×4 pixels of the remembered mask.
+            query: features of the region that was matched, h × w cells, both even.
+            reading: of that region.
             similarity: logit of the coarse foreground probability, [n, h, w].
             maps: heat maps of the background and the foreground prompts, [n, 2, h, w].
         """
-        values = reading.values.clamp(0, 1)
-        x = torch.cat(
-            [features, values, reading.inside, reading.outside, similarity[:, None], maps], 1
-        )
-        x = F.interpolate(self.coarse(x), scale_factor=2.0, mode="bilinear", align_corners=False)
-        x = self.fine(torch.cat([x, stride2, F.pixel_shuffle(values, 2)], 1))
-        carried = torch.logit(F.pixel_shuffle(values, 4) * (1 - 2 * FLOOR) + FLOOR)
-        return F.pixel_shuffle(x, 2) + self.trust * carried
+        pixels = reading.values[:, :PIXELS].clamp(0, 1)
+        away = query.place - seen.centre[:, :, None, None]
+        foreign = seen.foreign[:, None, None, None].expand_as(reading.inside)
+        known = [reading.values[:, PIXELS:], reading.inside, reading.outside, similarity[:, None]]
+        coarse = self.enter(torch.cat([query.context, pixels, *known, maps, away, foreign], 1))
+        around = self.around(F.avg_pool2d(coarse, 2))
+        coarse = self.leave(coarse + _doubled(around))
+        x = torch.cat([_doubled(coarse), query.fine, F.pixel_shuffle(pixels, 2)], 1)
+        carried = torch.logit(F.pixel_shuffle(pixels, 4) * (1 - 2 * FLOOR) + FLOOR)
+        logits = F.pixel_shuffle(self.fine(x), 2) + self.trust * carried
+        return Decoded(logits, *self._judge(coarse, reading, logits, seen))
+
+    def _judge(
+        self, coarse: Tensor, reading: Reading, logits: Tensor, seen: Seen
+    ) -> tuple[Tensor, Tensor]:
+        """Presence and quality, from the features in the mask found and in the whole region."""
+        mask = F.avg_pool2d(logits.detach().float().sigmoid(), 4)
+        area = mask.sum((1, 2, 3))
+        weight = mask / (area[:, None, None, None] + 1e-3)
+        inside = (coarse * weight).sum((2, 3))
+        growth = torch.log((area + 1) / (seen.area + 1))
+        likeness = (reading.inside * weight).sum((1, 2, 3))
+        known = torch.stack([growth, likeness, seen.foreign], 1)
+        judged = self.judge(torch.cat([inside, coarse.mean((2, 3)), known], 1))
+        return judged[:, 0], judged[:, 1]
+
+
+def _doubled(maps: Tensor) -> Tensor:
+    return F.interpolate(maps, scale_factor=2.0, mode="bilinear", align_corners=False)

@@ -1,4 +1,4 @@
-"""The image encoder of fob-lite: EfficientNet-Lite0 up to stride 16.
+"""The image encoder of fob-lite: EfficientNet-Lite0 without its classifier.
 
 The architecture is the published one (Tan and Le 2019; the *lite* variant has no
 squeeze-and-excitation and uses ReLU6), so ImageNet weights in the common naming load as they are.
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-#: (kernel, stride, expansion, output channels) of the blocks 0–10 of EfficientNet-Lite0.
+#: (kernel, stride, expansion, output channels) of the blocks of EfficientNet-Lite0.
 BLOCKS = (
     (3, 1, 1, 16),
     (3, 2, 6, 24),
@@ -25,6 +25,11 @@ BLOCKS = (
     (5, 1, 6, 112),
     (5, 1, 6, 112),
     (5, 1, 6, 112),
+    (5, 2, 6, 192),
+    (5, 1, 6, 192),
+    (5, 1, 6, 192),
+    (5, 1, 6, 192),
+    (3, 1, 6, 320),
 )
 #: Blocks (and the stem) that are never trained: their filters are general, and their
 #: activations are the largest, so leaving them out makes a training step several times cheaper.
@@ -33,12 +38,13 @@ FROZEN_BLOCKS = 3
 
 class Pyramid(NamedTuple):
     """Features of a batch of slices: [n, 16, H/2, W/2], [n, 24, H/4, W/4], [n, 40, H/8, W/8],
-    [n, 112, H/16, W/16]."""
+    [n, 112, H/16, W/16], [n, 320, H/32, W/32]."""
 
     stride2: Tensor
     stride4: Tensor
     stride8: Tensor
     stride16: Tensor
+    stride32: Tensor
 
 
 class SameConv2d(nn.Conv2d):
@@ -81,7 +87,7 @@ class MBConv(nn.Module):
 
 
 class Encoder(nn.Module):
-    """EfficientNet-Lite0 without its last stages; batch normalisation always uses its stored
+    """EfficientNet-Lite0 without its classifier; batch normalisation always uses its stored
     statistics, so a slice's features do not depend on the batch it came in."""
 
     def __init__(self) -> None:
@@ -104,17 +110,20 @@ class Encoder(nn.Module):
         return self
 
     def forward(self, slices: Tensor) -> Pyramid:
-        """Features of z-scored slices, float32 [n, 1, H, W], H and W multiples of 16."""
+        """Features of z-scored slices, float32 [n, 1, H, W], H and W multiples of 32."""
         x = slices.expand(-1, 3, -1, -1)
         with torch.no_grad():
             x = F.relu6(self._bn0(self._conv_stem(x)))
             stride2 = self._blocks[0](x)
             stride4 = self._blocks[2](self._blocks[1](stride2))
         stride8 = self._blocks[4](self._blocks[3](stride4))
-        x = stride8
-        for block in self._blocks[5:]:
-            x = block(x)
-        return Pyramid(stride2, stride4, stride8, x)
+        stride16 = stride8
+        for block in self._blocks[5:11]:
+            stride16 = block(stride16)
+        stride32 = stride16
+        for block in self._blocks[11:]:
+            stride32 = block(stride32)
+        return Pyramid(stride2, stride4, stride8, stride16, stride32)
 
     def load_imagenet(self, state: dict[str, Tensor]) -> None:
         """Take the trunk's tensors out of a whole EfficientNet-Lite0 state dict."""

@@ -10,12 +10,21 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from FoBSAMLib.generator.base import Proposal, Remembered
-from FoBSAMLib.generator.lite import GRID, RADIUS, SIZE, Features, FobLite, Memory, prompt_maps
-from FoBSAMLib.generator.matching import BLOCK, Reading
+from FoBSAMLib.generator.lite import (
+    CELL,
+    GRID,
+    RADIUS,
+    SIZE,
+    Features,
+    FobLite,
+    Memory,
+    prompt_maps,
+    seen,
+)
+from FoBSAMLib.generator.matching import BLOCK, PIXELS, Reading
 from FoBSAMLib.generator.ring import sample_ring, spread_points
 from FoBSAMLib.prompts import Prompts
 
-CELL = SIZE // GRID
 #: Slices encoded at once.
 BATCH = 8
 
@@ -47,16 +56,17 @@ class FobLiteGenerator:
         self, query: Features, memory: Sequence[Remembered], *, foreign: bool = False
     ) -> Proposal:
         """See `Generator.propose`."""
-        features = Features(*(f.float() for f in query))
+        features = _float(query)
         box, region, reading = self._read(features, memory, foreign)
-        last = Features(*(f.float() for f in memory[-1].features))
+        last = _float(memory[-1].features)
+        mask = torch.from_numpy(memory[-1].mask).to(self.device)[None, None]
         ring = sample_ring(memory[-1].inside)
         background = torch.zeros(1, 0, 2, device=self.device)
         if len(ring):
             located = self.model.locate(
                 features,
                 last,
-                torch.from_numpy(memory[-1].mask).to(self.device)[None, None],
+                mask,
                 torch.from_numpy(ring + 0.5).to(self.device)[None] / SIZE,
                 torch.tensor([0.0 if foreign else 1.0], device=self.device),
             )
@@ -64,19 +74,25 @@ class FobLiteGenerator:
         else:  # no room for a ring: the structure fills the slice
             similarity = torch.zeros(1, GRID, GRID, device=self.device)
         maps = prompt_maps(background, background[:, :0])
-        logits = self.model.decode(region, reading, _crop(similarity, box), _crop(maps, box))
-        probability = _place(logits[0, 0].sigmoid(), box)
+        decoded = self.model.decode(
+            region, reading, _crop(similarity, box), _crop(maps, box), seen(last, mask, foreign)
+        )
+        probability = _place(decoded.logits[0, 0].sigmoid(), box)
         prompts = Prompts(
             background[0].cpu().numpy() * SIZE - 0.5, spread_points(probability >= 0.5)
         )
-        return Proposal(prompts, probability)
+        return Proposal(
+            prompts,
+            probability,
+            float(decoded.presence.sigmoid()),
+            float(decoded.quality.sigmoid()),
+        )
 
     @torch.inference_mode()
     def carry(self, query: Features, item: Remembered, *, foreign: bool = False) -> np.ndarray:
         """See `Generator.carry`: what matching alone carries over."""
-        features = Features(*(f.float() for f in query))
-        box, _, reading = self._read(features, [item], foreign)
-        return _place(F.pixel_shuffle(reading.values, CELL)[0, 0], box) >= 0.5
+        box, _, reading = self._read(_float(query), [item], foreign)
+        return _place(F.pixel_shuffle(reading.values[:, :PIXELS], CELL)[0, 0], box) >= 0.5
 
     def _read(
         self, query: Features, memory: Sequence[Remembered], foreign: bool
@@ -84,10 +100,16 @@ class FobLiteGenerator:
         """Match the region round the remembered structure: its cells, features and reading."""
         masks = torch.stack([torch.from_numpy(item.mask) for item in memory]).to(self.device)
         box = (0, GRID, 0, GRID) if foreign else _region(masks.amax(0))
-        keys = torch.stack([item.features.key[0].float() for item in memory])
-        remembered = Memory(_crop(keys, box)[None], _crop(masks, box)[None, :, None])
+        stacked = [torch.cat(parts) for parts in zip(*(i.features for i in memory), strict=True)]
+        remembered = Features(*(_crop(part, box).float() for part in stacked))
+        values = self.model.remember(remembered, _crop(masks, box)[:, None])
         region = Features(*(_crop(f, box) for f in query))
-        return box, region, self.model.match(region, remembered, anywhere=foreign)
+        known = Memory(remembered.key[None], values[None], remembered.place[None])
+        return box, region, self.model.match(region, known, anywhere=foreign)
+
+
+def _float(features: Features) -> Features:
+    return Features(*(f.float() for f in features))
 
 
 #: Cells (top, bottom, left, right).

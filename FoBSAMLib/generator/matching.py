@@ -15,6 +15,8 @@ from torch.nn import functional as F
 
 #: Stands for infinity in masked logits: finite, so that half precision stays clean.
 BLOCKED = 1e4
+#: The first values of a cell are its 4×4 pixels of the mask.
+PIXELS = 16
 #: Queries are matched in blocks of this many cells squared: their windows overlap, so one small
 #: matrix product serves the block, and its result stays in the processor's cache.
 BLOCK = 8
@@ -23,7 +25,8 @@ BLOCK = 8
 class Reading(NamedTuple):
     """What matching found for n queries on a grid of h × w cells.
 
-    ``values`` [n, v, h, w]: the remembered values, averaged by likeness;
+    ``values`` [n, v, h, w]: the remembered values, averaged by likeness, the first 16 of them the
+    cell's 4×4 pixels of the mask;
     ``inside`` and ``outside`` [n, 1, h, w]: the best cosine to a remembered cell of the structure
     and of its surroundings, -1 where there is none in reach.
     """
@@ -34,12 +37,13 @@ class Reading(NamedTuple):
 
 
 def _weigh(
-    query: Tensor, key: Tensor, value: Tensor, sharpness: Tensor, cost: Tensor
+    query: Tensor, key: Tensor, value: Tensor, sharpness: Tensor, cost: Tensor, pixels: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Softmax reading: query [..., q, c], key [..., c, m], value [..., m, v], cost [..., q, m]."""
+    """Softmax reading: query [..., q, c], key [..., c, m], value [..., m, v], cost [..., q, m];
+    the first ``pixels`` values are the mask's."""
     cosine = query @ key
     read = (sharpness * cosine - cost).softmax(-1) @ value
-    covered = (value.mean(-1) >= 0.5).unsqueeze(-2)
+    covered = (value[..., :pixels].mean(-1) >= 0.5).unsqueeze(-2)
     # The softmax trains the keys; the extremes are for information.
     cosine = cosine.detach().masked_fill(cost >= BLOCKED / 2, -1.0)
     inside = cosine.masked_fill(~covered, -1.0).amax(-1)
@@ -75,8 +79,8 @@ def read_nearby(
     Args:
         query: keys of the queries, unit length, [n, c, h, w]; h and w multiples of `BLOCK`.
         keys: keys of the memory, unit length, [n, t, c, h, w].
-        values: what is known in the memory, [n, t, v, h, w]; their mean over v is the share of
-            the cell that the structure covers.
+        values: what is known in the memory, [n, t, v, h, w]; the mean of the first 16 is the
+            share of the cell that the structure covers.
         sharpness: factor of the cosine in the softmax.
         locality: cost of a step of one cell; grows with the squared distance.
         radius: in cells.
@@ -90,7 +94,7 @@ def read_nearby(
     key = key.permute(0, 2, 3, 1, 4).flatten(3)
     value = value.permute(0, 2, 1, 4, 3).flatten(2, 3)
     cost = _window_cost((h, w), radius, locality).repeat(1, 1, t)
-    read, inside, outside = _weigh(queries, key, value, sharpness, cost)
+    read, inside, outside = _weigh(queries, key, value, sharpness, cost, PIXELS)
 
     def to_map(blocks: Tensor) -> Tensor:
         """[n, blocks, BLOCK², v] → [n, v, h, w]."""
@@ -100,10 +104,19 @@ def read_nearby(
     return Reading(to_map(read), to_map(inside[..., None]), to_map(outside[..., None]))
 
 
-def read_anywhere(query: Tensor, keys: Tensor, values: Tensor, sharpness: Tensor) -> Reading:
+def read_anywhere(
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    sharpness: Tensor,
+    locality: Tensor,
+    places: tuple[Tensor, Tensor],
+) -> Reading:
     """Match each query cell with all cells of the memory; shapes as in `read_nearby`.
 
-    On a grid of half the size: places are not what tells here, and it is 16 times cheaper.
+    On a grid of half the size: 16 times cheaper. ``places`` say where in their bodies the cells
+    of query [n, 2, h, w] and memory [n, t, 2, h, w] lie; ``locality`` is the cost of the squared
+    distance there.
     """
     n, t, _, h, w = keys.shape
     queries = F.normalize(F.avg_pool2d(query, 2), dim=1).flatten(2).transpose(1, 2)
@@ -111,8 +124,11 @@ def read_anywhere(query: Tensor, keys: Tensor, values: Tensor, sharpness: Tensor
     value = F.pixel_unshuffle(values.flatten(0, 1), 2).unflatten(0, (n, t))
     key = key.transpose(1, 2).flatten(2)
     value = value.transpose(1, 2).flatten(2).transpose(1, 2)
-    cost = query.new_zeros(())
-    read, inside, outside = _weigh(queries, key, value, sharpness, cost)
+    here = F.avg_pool2d(places[0], 2).flatten(2).transpose(1, 2)
+    there = F.avg_pool2d(places[1].flatten(0, 1), 2).unflatten(0, (n, t))
+    there = there.transpose(1, 2).flatten(2).transpose(1, 2)
+    cost = locality * torch.cdist(here.float(), there.float()).square()
+    read, inside, outside = _weigh(queries, key, value, sharpness, cost, 4 * PIXELS)
     read = F.pixel_shuffle(read.transpose(1, 2).unflatten(2, (h // 2, w // 2)), 2)
     best = torch.stack([inside, outside], 1).unflatten(2, (h // 2, w // 2))
     best = F.interpolate(best, (h, w), mode="bilinear", align_corners=False)

@@ -1,61 +1,186 @@
-"""Augmentation of training slices: affine and elastic warps, gamma, and structures that end."""
+"""Augmentation of drawn episodes, on the device that trains: warps, intensities, ends."""
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-DEGREES = 10.0
-SHIFT = 0.04
-SCALE = (0.9, 1.15)
-SHEAR = 0.08
-ELASTIC = 0.02
+from FoBSAMLib.training.episodes import Episode
+
+
+class Warp(NamedTuple):
+    """How far sampling grids may stray: degrees, share of the slice, factor of size, shear, and
+    the standard deviation of the elastic part."""
+
+    degrees: float
+    shift: float
+    scale: float
+    shear: float
+    elastic: float
+
+
+#: The same for all slices of a patient; what one slice differs from the next; and what one
+#: patient differs from another where slices of one stand for several.
+SHARED = Warp(10.0, 0.04, 1.15, 0.08, 0.02)
+SLICE = Warp(3.0, 0.015, 1.04, 0.02, 0.012)
+PATIENT = Warp(15.0, 0.08, 1.3, 0.12, 0.035)
 GAMMA = (0.6, 1.6)
+#: Knots of the random curve that other intensities are drawn from.
+KNOTS = 6
 
 
-def _uniform(low: float, high: float, shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
-    return low + (high - low) * torch.rand(shape, generator=rng)
+class Shown(NamedTuple):
+    """An episode as the model sees it.
+
+    ``images`` [g, s, 1, 256, 256]; ``masks`` [g, m, s, 1, 256, 256] in {0, 1}; ``rings``
+    [g, m, s, p, 2]; ``ringed`` [g, m, s], whether a ring is known; ``foreign`` as in `Episode`.
+    """
+
+    images: Tensor
+    masks: Tensor
+    rings: Tensor
+    ringed: Tensor
+    foreign: bool
 
 
-def warp_grid(count: int, size: int, rng: torch.Generator) -> Tensor:
-    """Random sampling grids for `warp`, [count, size, size, 2]: an affine and an elastic part."""
-    angle = _uniform(-DEGREES, DEGREES, (count,), rng) * math.pi / 180
-    scale = _uniform(*SCALE, (count,), rng)
-    shear = _uniform(-SHEAR, SHEAR, (count,), rng)
-    cos, sin = angle.cos() / scale, angle.sin() / scale
+def augment(episode: Episode) -> Shown:
+    """Warp the slices of each group alike, and each a little by itself; change intensities."""
+    groups, slices = episode.images.shape[:2]
+    foreign, strong = bool(episode.foreign), bool(episode.strong)
+    images, masks = episode.images.float(), episode.masks.float()
+    ends = episode.ends[:, None, None]
+    gone = torch.where(ends, masks[:, :, -1].amax(1), 0.0)
+    images[:, -1] = end_structure(images[:, -1], gone, episode.fill.float())
+
+    device = images.device
+    grid = warp_grid(groups, SHARED, device).repeat_interleave(slices, 0)
+    own = warp_grid(groups * slices, PATIENT if strong else SLICE, device)
+    if not strong:  # one half is left as it is, slice to slice
+        still = torch.rand(groups * slices, 1, 1, 1, device=device) < 0.5
+        own = torch.where(still, identity(1, device), own)
+    mirror = torch.rand(groups, 1, 1, 1, 1, device=device) < 0.5
+    flip = torch.where(mirror, -1.0, 1.0) * torch.tensor([1.0, 0.0], device=device)
+    flip = flip + torch.tensor([0.0, 1.0], device=device)
+    grid = compose(grid, own) * flip.expand(-1, slices, -1, -1, -1).flatten(0, 1)
+
+    stacked = torch.cat([images[:, :, None], masks.transpose(1, 2)], 2).flatten(0, 1)
+    stacked = F.grid_sample(stacked, grid, align_corners=False, padding_mode="border")
+    stacked = stacked.unflatten(0, (groups, slices))
+    masks = (stacked[:, :, 1:] > 0.5).float().transpose(1, 2)
+    masks[:, :, -1] *= ~ends[:, None]
+    images = change_intensities(stacked[:, :, 0], apart=foreign)
+    rings, ringed = _warped_rings(episode, grid)
+    return Shown(images[:, :, None], masks[:, :, :, None], rings, ringed, foreign)
+
+
+def _warped_rings(episode: Episode, grid: Tensor) -> tuple[Tensor, Tensor]:
+    groups, structures, slices, points = episode.rings.shape[:4]
+    rings = episode.rings.float().transpose(1, 2).reshape(groups * slices, -1, 2)
+    rings = find_in_grid(2 * rings - 1, grid) / 2 + 0.5
+    rings = rings.view(groups, slices, structures, points, 2).transpose(1, 2)
+    inside = ((rings > 0) & (rings < 1)).all(-1).all(-1)
+    known = episode.rings.flatten(3).amax(-1) > 0
+    return rings.clamp(0, 1), known & inside
+
+
+def _uniform(low: float, high: float, shape: tuple[int, ...], device: torch.device) -> Tensor:
+    return low + (high - low) * torch.rand(shape, device=device)
+
+
+def identity(count: int, device: torch.device, size: int = 256) -> Tensor:
+    """Sampling grids that change nothing, [count, size, size, 2]."""
+    matrix = torch.eye(2, 3, device=device).expand(count, -1, -1)
+    return F.affine_grid(matrix, [count, 1, size, size], align_corners=False)
+
+
+def warp_grid(count: int, warp: Warp, device: torch.device, size: int = 256) -> Tensor:
+    """Random sampling grids, [count, size, size, 2]: an affine and an elastic part."""
+    angle = _uniform(-warp.degrees, warp.degrees, (count,), device) * math.pi / 180
+    scale = torch.exp(_uniform(-1, 1, (count, 2), device) * math.log(warp.scale))
+    shear = _uniform(-warp.shear, warp.shear, (count,), device)
+    cos, sin = angle.cos(), angle.sin()
     matrix = torch.stack([cos, -sin + shear, sin + shear, cos], 1).view(count, 2, 2)
-    shift = _uniform(-2 * SHIFT, 2 * SHIFT, (count, 2, 1), rng)
-    grid = F.affine_grid(torch.cat([matrix, shift], 2), [count, 1, size, size], align_corners=False)
-    field = torch.randn((count, 2, 8, 8), generator=rng) * ELASTIC
+    shift = _uniform(-2 * warp.shift, 2 * warp.shift, (count, 2, 1), device)
+    matrix = torch.cat([matrix / scale[:, :, None], shift], 2)
+    grid = F.affine_grid(matrix, [count, 1, size, size], align_corners=False)
+    field = torch.randn((count, 2, 8, 8), device=device) * warp.elastic
     field = F.interpolate(field, (size, size), mode="bicubic", align_corners=False)
     return grid + field.permute(0, 2, 3, 1)
 
 
-def warp(maps: Tensor, grid: Tensor) -> Tensor:
-    """Sample maps [n, c, h, w] by a grid; beyond the border its values go on."""
-    return F.grid_sample(maps, grid, align_corners=False, padding_mode="border")
+def compose(outer: Tensor, inner: Tensor) -> Tensor:
+    """The sampling grid of sampling by ``outer`` first and of what came of it by ``inner``."""
+    maps = outer.permute(0, 3, 1, 2)
+    # Beyond its border the outer grid goes on as it does within: carried as a difference.
+    size = outer.shape[1]
+    still = identity(1, outer.device, size).permute(0, 3, 1, 2)
+    moved = F.grid_sample(maps - still, inner, align_corners=False, padding_mode="border")
+    return moved.permute(0, 2, 3, 1) + inner
 
 
-def gamma(images: Tensor, rng: torch.Generator) -> Tensor:
-    """Random gamma, contrast and brightness for each of the z-scored images [n, 1, h, w]."""
-    count = len(images)
+def find_in_grid(points: Tensor, grid: Tensor, steps: int = 12) -> Tensor:
+    """Where points [n, p, 2] of the original come to lie, both from -1 to 1: the places at which
+    the grids [n, h, w, 2] sample them, by fixed-point iteration."""
+    maps = grid.permute(0, 3, 1, 2)
+    # Grids that mirror are turned round first, so that the iteration converges.
+    sign = torch.sign(grid[:, 0, -1, 0] - grid[:, 0, 0, 0])
+    turn = torch.stack([sign, torch.ones_like(sign)], -1)[:, None]
+    places = points * turn
+    for _ in range(steps):
+        sampled = F.grid_sample(
+            maps, places[:, :, None], align_corners=False, padding_mode="border"
+        )[..., 0].transpose(1, 2)
+        places = places + 0.8 * (points - sampled) * turn
+    return places
+
+
+def change_intensities(images: Tensor, *, apart: bool) -> Tensor:
+    """Random gamma, or now and then a random curve of intensities, contrast and noise.
+
+    ``images`` [g, s, h, w] are z-scored; ``apart``: each slice is another scan's.
+    """
+    groups, slices = images.shape[:2]
+    one = (groups, slices if apart else 1, 1, 1)
+    device = images.device
     low = images.amin((1, 2, 3), keepdim=True)
-    high = images.amax((1, 2, 3), keepdim=True)
-    power = torch.exp(_uniform(math.log(GAMMA[0]), math.log(GAMMA[1]), (count, 1, 1, 1), rng))
-    span = (high - low).clamp_min(1e-3)
-    bent = ((images - low) / span).clamp(0, 1) ** power * span + low
-    contrast = _uniform(0.85, 1.2, (count, 1, 1, 1), rng)
-    return bent * contrast + _uniform(-0.2, 0.2, (count, 1, 1, 1), rng)
+    span = (images.amax((1, 2, 3), keepdim=True) - low).clamp_min(1e-3)
+    unit = ((images - low) / span).clamp(0, 1)
+    power = torch.exp(_uniform(*map(math.log, GAMMA), one, device))
+    bent = torch.where(_chance(0.5, one, device), unit, unit**power)
+    curved = torch.where(_chance(0.85, one, device), bent, _curve(unit, one))
+    changed = curved * span + low
+    contrast = _uniform(0.85, 1.2, one, device)
+    changed = changed * contrast + _uniform(-0.2, 0.2, one, device)
+    noise = _uniform(0, 0.15, one, device) * _chance(0.3, one, device)
+    return changed + noise * torch.randn_like(changed)
+
+
+def _chance(share: float, shape: tuple[int, ...], device: torch.device) -> Tensor:
+    return torch.rand(shape, device=device) < share
+
+
+def _curve(unit: Tensor, one: tuple[int, ...]) -> Tensor:
+    """Intensities 0 to 1 by a random, not always rising, piecewise linear curve: other contrasts
+    of the same body, as other sequences and modalities have."""
+    heights = torch.rand((*one[:2], KNOTS), device=unit.device)
+    heights = heights.expand(-1, unit.shape[1], -1)
+    at = unit * (KNOTS - 1)
+    left = at.floor().clamp_max(KNOTS - 2).long()
+    share = at - left
+    flat = left.flatten(2)
+    lower, upper = heights.gather(2, flat), heights.gather(2, flat + 1)
+    return lower.view_as(unit) * (1 - share) + upper.view_as(unit) * share
 
 
 def end_structure(image: Tensor, mask: Tensor, other: Tensor) -> Tensor:
-    """A slice just beyond the structure: its place is filled, softly, from another slice.
+    """Slices just beyond structures: their places are filled, softly, from other slices.
 
     Args:
-        image, other: [1, h, w]; mask: [1, h, w] in {0, 1}.
+        image, other: [n, h, w]; mask: [n, h, w] in {0, 1}.
     """
     grown = F.max_pool2d(mask, 9, 1, 4)
     soft = F.avg_pool2d(F.avg_pool2d(grown, 9, 1, 4), 9, 1, 4)

@@ -1,8 +1,14 @@
-"""Episodes of self-supervised training: a supervoxel as the structure, in slices of one volume."""
+"""Episodes of training: a structure in a few slices of one volume, or of two patients'.
+
+Self-supervised episodes follow a supervoxel; where organ labels may be used, others follow an
+organ, with its true ends, also from one patient to another.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,34 +16,58 @@ import numpy as np
 import torch
 from scipy import ndimage
 from torch import Tensor
-from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from FoBSAMLib.generator.ring import POINTS, sample_ring
-from FoBSAMLib.training.augment import end_structure, gamma, warp, warp_grid
 
 SIZE = 256
-#: Area of a structure in its support slice, in pixels of the 256×256 grid.
-AREA = (150, 14_000)
-#: Least share of its bounding box that a structure fills.
-COMPACT = 0.35
-#: Farthest support, in mm; always at least the next slice but one.
-REACH = 16.0
-#: Share of episodes whose query lies beyond the structure's end.
-ABSENT = 0.15
+#: Slices of an episode: the annotated one and those it is followed through.
+SLICES = 4
 #: Structures followed in the same slices, which are encoded once for all of them.
 STRUCTURES = 2
+#: Area of a supervoxel in every slice, in pixels of the 256×256 grid.
+AREA = (150, 14_000)
+#: Least area of an organ in the annotated slice.
+LEAST_ORGAN = 40
+#: Least share of its bounding box that a supervoxel fills.
+COMPACT = 0.35
+#: Longest step between the slices of an episode, in mm; the next slice is always near enough.
+STEP = 9.0
+#: Share of supervoxel episodes in which the structure ends before the last slice.
+ENDS = 0.25
+#: How often each kind is drawn without and with organ labels.
+KINDS = ("parts", "foreign parts", "organs", "foreign organs")
+SHARES = {False: (0.7, 0.3, 0.0, 0.0), True: (0.35, 0.1, 0.25, 0.3)}
 
 
 @dataclass(frozen=True)
 class TrainingVolume:
-    """A prepared volume: z-scored ``image`` float16 [K, 256, 256] and the supervoxels, uint16
-    [levels, K, 128, 128]; ``step`` mm between slices."""
+    """A prepared volume: z-scored ``image`` float16 [K, 256, 256]; the supervoxels, uint16
+    [levels, K, 128, 128]; ``step`` mm between slices; organ ``labels`` uint8 [K, 256, 256] of
+    the data set ``dataset``, all 0 where there are none; ``present`` bool [K, 256], whether a
+    slice holds a label value, be it in one voxel; ``usable`` bool [K], the slices that may be
+    shown."""
 
     name: str
     image: np.ndarray
     supervoxels: np.ndarray
     step: float
+    labels: np.ndarray
+    dataset: str
+    present: np.ndarray
+    usable: np.ndarray
+
+    def without(self, values: Sequence[int]) -> TrainingVolume:
+        """The volume without the slices that hold one of these label values (Setting II)."""
+        left = self.usable & ~self.present[:, list(values)].any(1)
+        return replace(self, usable=left)
+
+    @cached_property
+    def organs(self) -> dict[int, np.ndarray]:
+        """The slices in which an organ is large enough to be annotated, by its label value."""
+        areas = np.stack([np.bincount(plane.ravel(), minlength=256) for plane in self.labels])
+        large = (areas >= LEAST_ORGAN) & self.usable[:, None]
+        return {o: np.flatnonzero(large[:, o]) for o in range(1, 256) if large[:, o].any()}
 
     @classmethod
     def load(cls, path: Path, source: tuple[int, ...]) -> TrainingVolume:
@@ -45,168 +75,231 @@ class TrainingVolume:
         with np.load(path) as data:
             if tuple(data["source"]) != source:
                 raise ValueError(f"{path} was made from another image")
-            return cls(path.stem, data["image"], data["supervoxels"], float(data["step"]))
+            return cls(
+                path.stem,
+                data["image"],
+                data["supervoxels"],
+                float(data["step"]),
+                data["labels"],
+                str(data["dataset"]),
+                data["present"],
+                data["usable"],
+            )
 
     def save(self, path: Path, source: tuple[int, ...]) -> None:
         """Write an ``.npz``; the numbers in ``source`` tell what the volume was made from."""
         np.savez(
-            path, image=self.image, supervoxels=self.supervoxels, step=self.step, source=source
+            path,
+            image=self.image,
+            supervoxels=self.supervoxels,
+            step=self.step,
+            labels=self.labels,
+            dataset=self.dataset,
+            present=self.present,
+            usable=self.usable,
+            source=source,
         )
 
 
 class Episode(NamedTuple):
-    """g groups of t remembered slices and one query, with m structures followed in each.
+    """g groups of `SLICES` slices with m structures in each, as drawn: not augmented yet.
 
-    ``images`` [g, t + 1, 1, 256, 256], the query last; ``masks`` [g, m, t + 1, 1, 256, 256], true
-    in the query and possibly imperfect in the memory; ``rings`` [g, m, 2, p, 2], normalised
-    background points of the nearest remembered slice and the query; ``present`` [g, m], whether
-    the query holds the structure. In ``foreign`` episodes the support stands for another
-    patient's: nothing may be taken from where things lie.
+    ``images`` [g, s, 256, 256] float16, the annotated slice first; ``masks`` [g, m, s, 256, 256]
+    bool; ``rings`` [g, m, s, p, 2], normalised background points (0 where there is no ring);
+    ``ends`` [g] bool, whether the structures are to be taken out of the last slice; ``fill``
+    [g, 256, 256] float16, the slice that takes their place; ``foreign``: every slice is its own
+    patient's, seen from the annotated one; ``strong``: the slices are one patient's and are to
+    be made to look like several.
     """
 
     images: Tensor
     masks: Tensor
     rings: Tensor
-    present: Tensor
+    ends: Tensor
+    fill: Tensor
     foreign: Tensor
+    strong: Tensor
+
+
+class Drawn(NamedTuple):
+    """One group: ``images`` [s, 256, 256] and ``masks`` [m, s, 256, 256]."""
+
+    images: np.ndarray
+    masks: np.ndarray
+    fill: np.ndarray
+    ends: bool
 
 
 class EpisodeDataset(Dataset[Episode]):
     """Batches of episodes, one an item; the same seed and item give the same batch, so training
     goes on after an interruption as if nothing had happened."""
 
-    def __init__(self, volumes: list[TrainingVolume], batches: int, size: int, seed: int):
+    def __init__(
+        self,
+        volumes: Sequence[TrainingVolume],
+        batches: int,
+        size: int,
+        seed: int,
+        *,
+        labels: bool = False,
+    ):
         self.volumes = volumes
         self.batches = batches
         self.size = size
         self.seed = seed
+        self.labels = labels
 
     def __len__(self) -> int:
         return self.batches
 
     def __getitem__(self, item: int) -> Episode:
-        return EpisodeSampler(self.volumes, (self.seed, item)).batch(self.size)
+        sampler = EpisodeSampler(self.volumes, np.random.default_rng((self.seed, item)))
+        kind = sampler.rng.choice(KINDS, p=SHARES[self.labels])
+        return sampler.batch(str(kind), self.size)
 
 
 class EpisodeSampler:
     """Draws episodes from volumes at random."""
 
-    def __init__(self, volumes: list[TrainingVolume], seed: tuple[int, ...]):
+    def __init__(self, volumes: Sequence[TrainingVolume], rng: np.random.Generator):
         self.volumes = volumes
-        self.numpy = np.random.default_rng(seed)
-        self.torch = torch.Generator().manual_seed(int(self.numpy.integers(2**62)))
+        self.rng = rng
 
-    def batch(self, count: int) -> Episode:
-        """``count`` episodes that remember one slice each, or two, or one of another patient's."""
-        kind = self.numpy.choice(["near", "two", "foreign"], p=[0.35, 0.4, 0.25])
-        drawn: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+    def batch(self, kind: str, count: int) -> Episode:
+        """``count`` episodes of one of the `KINDS`."""
+        draw = {
+            "parts": self._parts,
+            "foreign parts": self._parts,
+            "organs": self._organs,
+            "foreign organs": self._foreign_organs,
+        }[kind]
+        drawn: list[Drawn] = []
         while len(drawn) < count:
-            episode = self._draw(2 if kind == "two" else 1)
-            if episode is not None:
-                drawn.append(episode)
-        images, masks, rings, present = map(torch.stack, zip(*drawn, strict=True))
-        return Episode(images, masks, rings, present, torch.tensor(kind == "foreign"))
+            group = draw()
+            if group is not None:
+                drawn.append(group)
+        rings = np.stack([[[_ring(m) for m in masks] for masks in d.masks] for d in drawn])
+        foreign = kind.startswith("foreign")
+        return Episode(
+            torch.from_numpy(np.stack([d.images for d in drawn])),
+            torch.from_numpy(np.stack([d.masks for d in drawn])),
+            torch.from_numpy(rings),
+            torch.tensor([d.ends and not foreign for d in drawn]),
+            torch.from_numpy(np.stack([d.fill for d in drawn])),
+            torch.tensor(foreign),
+            torch.tensor(kind == "foreign parts"),
+        )
 
-    def _draw(self, memory: int) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
-        volume = self.volumes[self.numpy.integers(len(self.volumes))]
-        slices = self._pick_slices(volume, memory)
-        masks = self._structures(volume, slices)
-        if masks is None:
+    def _parts(self) -> Drawn | None:
+        """Supervoxels followed through one volume."""
+        volume = self._one(self.volumes)
+        slices = self._run(volume, int(self.rng.integers(len(volume.image))))
+        if slices is None:
             return None
-        images = torch.from_numpy(volume.image[slices].astype(np.float32))[:, None]
-        present = float(self.numpy.random() >= ABSENT)
-        if not present:
-            other = volume.image[self.numpy.integers(len(volume.image))].astype(np.float32)
-            gone = masks[:, -1].amax(0)
-            images[-1] = end_structure(images[-1], gone, torch.from_numpy(other)[None])
-        images, masks = self._augment(images, masks)
-        masks[:, :-1] = torch.stack([self._imperfect(mask[:-1]) for mask in masks])
-        rings = self._rings(masks)
-        if rings is None:
+        masks = [self._part(volume, slices) for _ in range(4)]
+        found = [mask for mask in masks if mask is not None][:STRUCTURES]
+        if len(found) < STRUCTURES:
             return None
-        masks[:, -1] *= present
-        return images, masks, rings, torch.full((len(masks),), present)
+        ends = bool(self.rng.random() < ENDS)
+        return self._drawn(volume, slices, found, ends)
 
-    def _rings(self, masks: Tensor) -> Tensor | None:
-        rings = [[sample_ring(mask[at, 0].numpy() > 0.5) for at in (-2, -1)] for mask in masks]
-        if any(len(ring) < POINTS for pair in rings for ring in pair):
+    def _organs(self) -> Drawn | None:
+        """Organs followed through one volume, at times beyond their ends."""
+        volume = self._one([v for v in self.volumes if v.organs])
+        organ = self._one(list(volume.organs))
+        held = volume.organs[organ]
+        if self.rng.random() < 0.4:  # near an end, so that ends are seen often enough
+            held = held[[int(end * (len(held) - 1)) for end in (0, 0.15, 0.85, 1)]]
+        slices = self._run(volume, int(self._one(held)))
+        if slices is None:
             return None
-        return (torch.from_numpy(np.stack([np.stack(pair) for pair in rings])) + 0.5) / SIZE
+        masks = [volume.labels[slices] == organ, self._second(volume, slices, organ)]
+        return self._drawn(volume, slices, masks, ends=False)
 
-    def _pick_slices(self, volume: TrainingVolume, memory: int) -> list[int]:
-        """The remembered slices, farthest first, then the query, all on one side."""
-        farthest = max(2, round(REACH / volume.step))
-        far, near = int(self.numpy.integers(1, farthest + 1)), int(self.numpy.integers(1, 3))
-        away = [max(far, near + 1), near] if memory == 2 else [far]
-        side = self.numpy.choice([-1, 1])
-        count = len(volume.image)
-        query = int(self.numpy.integers(0, count))
-        return [int(np.clip(query + side * a, 0, count - 1)) for a in away] + [query]
+    def _second(self, volume: TrainingVolume, slices: list[int], organ: int) -> np.ndarray:
+        """Another organ of the annotated slice, or a supervoxel, or the organ once more."""
+        others = [o for o, held in volume.organs.items() if slices[0] in held and o != organ]
+        if others:
+            return np.asarray(volume.labels[slices] == self._one(others))
+        part = self._part(volume, slices)
+        return part if part is not None else np.asarray(volume.labels[slices] == organ)
 
-    def _structures(self, volume: TrainingVolume, slices: list[int]) -> Tensor | None:
-        """Masks of `STRUCTURES` random supervoxels in all of the slices, [m, t + 1, 1, h, w]."""
-        found: list[Tensor] = []
-        for _ in range(4 * STRUCTURES):
-            level = volume.supervoxels[self.numpy.integers(len(volume.supervoxels))]
-            mask = self._structure(level[slices])
-            if mask is not None:
-                found.append(mask)
-            if len(found) == STRUCTURES:
-                return torch.stack(found)
-        return None
+    def _foreign_organs(self) -> Drawn | None:
+        """Organs annotated in one patient, to be found in slices of another one."""
+        volume = self._one([v for v in self.volumes if v.organs])
+        others = [v for v in self.volumes if v.dataset == volume.dataset and v is not volume]
+        if not others:
+            return None
+        other = self._one(others)
+        shared = [o for o in volume.organs if o in other.organs]
+        if not shared:
+            return None
+        organ = self._one(shared)
+        held, there = volume.organs[organ], other.organs[organ]
+        at = int(self._one(held))
+        # Mostly at a like height of the organ, at times beyond it.
+        height = (at - held[0]) / max(1, held[-1] - held[0])
+        spread = np.array([0.15, 0.3, 0.6]) * self.rng.standard_normal(3)
+        wanted = there[0] + (height + spread) * (there[-1] - there[0] + 1)
+        queries = np.clip(np.rint(wanted), 0, len(other.image) - 1).astype(int)
+        if not other.usable[queries].all():
+            return None
+        also = [o for o in shared if at in volume.organs[o] and o != organ] or [organ]
+        pair = (organ, self._one(also))
+        images = np.concatenate([volume.image[at : at + 1], other.image[queries]])
+        labels = np.concatenate([volume.labels[at : at + 1], other.labels[queries]])
+        return Drawn(images, np.stack([labels == o for o in pair]), images[0], False)
 
-    def _structure(self, labels: np.ndarray) -> Tensor | None:
-        """Mask of a random supervoxel, or of two neighbours, [t + 1, 1, h, w]."""
+    def _drawn(
+        self, volume: TrainingVolume, slices: list[int], masks: list[np.ndarray], ends: bool
+    ) -> Drawn:
+        fill = volume.image[self._one(np.flatnonzero(volume.usable))]
+        return Drawn(volume.image[slices], np.stack(masks), fill, ends)
+
+    def _run(self, volume: TrainingVolume, first: int) -> list[int] | None:
+        """Slices outward from one, at random steps; None where the volume ends before."""
+        most = max(1, int(STEP / volume.step))
+        steps = self.rng.integers(1, most + 1, SLICES - 1)
+        slices = first + self.rng.choice([-1, 1]) * np.r_[0, np.cumsum(steps)]
+        if slices.min() < 0 or slices.max() >= len(volume.image):
+            return None
+        if not volume.usable[slices].all():
+            return None
+        return [int(index) for index in slices]
+
+    def _part(self, volume: TrainingVolume, slices: list[int]) -> np.ndarray | None:
+        """A random supervoxel, or two neighbours, in slices: bool [s, 256, 256]."""
+        labels = self._one(volume.supervoxels)[slices]
         # One pixel at random chooses large supervoxels, which organs are, more often.
-        rows, columns = np.nonzero(labels[-1])
+        rows, columns = np.nonzero(labels[0])
         if not len(rows):
             return None
-        at = self.numpy.integers(len(rows))
-        label = labels[-1, rows[at], columns[at]]
+        at = self.rng.integers(len(rows))
+        label = labels[0, rows[at], columns[at]]
         chosen = labels == label
-        if self.numpy.random() < 0.3:
+        if self.rng.random() < 0.3:
             edge = np.zeros_like(chosen)
             edge[:, 1:] |= chosen[:, :-1]
             edge[:, :, 1:] |= chosen[:, :, :-1]
             beside = np.setdiff1d(np.unique(labels[edge]), [0, label])
             if len(beside):
-                chosen |= labels == self.numpy.choice(beside)
+                chosen |= labels == self.rng.choice(beside)
         # Merged supervoxels may wind through the whole body: follow one compact part.
         parts, _ = ndimage.label(chosen)
-        chosen = parts == parts[-1, rows[at], columns[at]]
-        where = np.nonzero(chosen[-1])
-        if chosen[-1].sum() < COMPACT * np.prod([np.ptp(w) + 1 for w in where]):
+        chosen = parts == parts[0, rows[at], columns[at]]
+        where = np.nonzero(chosen[0])
+        if chosen[0].sum() < COMPACT * np.prod([np.ptp(w) + 1 for w in where]):
             return None
         areas = chosen.sum((1, 2)) * (SIZE // labels.shape[-1]) ** 2
         if areas.min() < AREA[0] or areas.max() > AREA[1]:
             return None
-        masks = torch.from_numpy(chosen.astype(np.float32))[:, None]
-        masks = F.interpolate(masks, (SIZE, SIZE), mode="bilinear", align_corners=False)
-        masks = (F.avg_pool2d(masks, 5, 1, 2) > 0.5).float()
-        return masks
+        smooth = ndimage.zoom(chosen.astype(np.float32), (1, 2, 2), order=1, grid_mode=True)
+        return np.asarray(ndimage.uniform_filter(smooth, (0, 5, 5)) > 0.5)
 
-    def _augment(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-        """One warp for all slices, at times a further one for the query, and gamma for each."""
-        count = len(images)
-        stacked = torch.cat([images, masks[:, :, 0].transpose(0, 1)], 1)
-        stacked = warp(stacked, warp_grid(1, SIZE, self.torch).expand(count, -1, -1, -1))
-        if self.numpy.random() < 0.5:
-            stacked[-1:] = warp(stacked[-1:], warp_grid(1, SIZE, self.torch))
-        if self.numpy.random() < 0.5:
-            stacked = stacked.flip(-1)
-        images, masks = stacked[:, :1], (stacked[:, 1:] > 0.5).float()
-        if self.numpy.random() < 0.5:
-            images = gamma(images, self.torch)
-        return images, masks.transpose(0, 1).unsqueeze(2).contiguous()
+    def _one(self, choices):  # type: ignore[no-untyped-def]
+        return choices[int(self.rng.integers(len(choices)))]
 
-    def _imperfect(self, masks: Tensor) -> Tensor:
-        """Remembered masks as propagation leaves them: warped, grown or shrunk at the edge."""
-        if self.numpy.random() < 0.4:
-            return masks
-        field = torch.randn((len(masks), 2, 12, 12), generator=self.torch) * 0.012
-        field = F.interpolate(field, (SIZE, SIZE), mode="bicubic", align_corners=False)
-        identity = torch.eye(2, 3)[None].expand(len(masks), -1, -1)
-        grid = F.affine_grid(identity, [len(masks), 1, SIZE, SIZE], align_corners=False)
-        moved = F.avg_pool2d(warp(masks, grid + field.permute(0, 2, 3, 1)), 5, 1, 2)
-        threshold = 0.3 + 0.4 * float(self.numpy.random())
-        return (moved > threshold).float()
+
+def _ring(mask: np.ndarray) -> np.ndarray:
+    ring = sample_ring(mask)
+    return (ring + 0.5) / SIZE if len(ring) else np.zeros((POINTS, 2), np.float32)

@@ -17,11 +17,14 @@ from FoBSAMLib.training.episodes import SIZE, TrainingVolume
 from FoBSAMLib.training.supervoxels import supervoxels
 
 #: To be raised with every change of what `prepare` makes: files kept from before are made anew.
-FORMAT = 1
+FORMAT = 2
 
 
-def prepare(volume: Volume) -> TrainingVolume:
-    """Normalise a volume, lay its axial slices on the network's grid and oversegment it."""
+def prepare(volume: Volume, labels: np.ndarray | None = None, dataset: str = "") -> TrainingVolume:
+    """Normalise a volume, lay its axial slices on the network's grid and oversegment it.
+
+    ``labels`` are the organs' values in the data set ``dataset``, uint8 [K, J, I].
+    """
     image = normalise(volume)
     grid = NetworkGrid(image.shape[1:], volume.slice_spacing("k"), SIZE)
     slices = np.stack([grid.image_to_network(one) for one in image])
@@ -29,8 +32,21 @@ def prepare(volume: Volume) -> TrainingVolume:
     pixel = max(n * mm for n, mm in zip(image.shape[1:], volume.slice_spacing("k"), strict=True))
     pixel *= 2 / SIZE
     levels = supervoxels(half, (volume.step("k"), pixel, pixel))
+    laid = np.zeros(slices.shape, np.uint8)
+    present = np.zeros((len(slices), 256), bool)
+    for at, plane in enumerate(labels if labels is not None else ()):
+        for value in np.unique(plane[plane > 0]):
+            present[at, value] = True
+            laid[at][grid.mask_to_network(plane == value) >= 0.5] = value
     return TrainingVolume(
-        volume.name, slices.astype(np.float16), np.stack(levels), volume.step("k")
+        name=volume.name,
+        image=slices.astype(np.float16),
+        supervoxels=np.stack(levels),
+        step=volume.step("k"),
+        labels=laid,
+        dataset=dataset,
+        present=present,
+        usable=np.ones(len(slices), bool),
     )
 
 

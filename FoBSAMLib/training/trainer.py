@@ -1,51 +1,43 @@
-"""Training of fob-lite on prepared volumes: resumable, on CPU or GPU."""
+"""Training on prepared volumes, whatever the network: resumable, on CPU or GPU."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import math
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from statistics import fmean
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from FoBSAMLib.errors import FoBSAMError
-from FoBSAMLib.generator.background import Located
-from FoBSAMLib.generator.lite import GRID, Features, FobLite, Memory, prompt_maps
-from FoBSAMLib.generator.matching import Reading
 from FoBSAMLib.image.io import atomic_path
 from FoBSAMLib.models.checkpoints import load_checkpoint
-from FoBSAMLib.training.episodes import Episode, EpisodeDataset, TrainingVolume
-from FoBSAMLib.training.losses import (
-    contrast,
-    foreground_loss,
-    mask_loss,
-    ring_losses,
-)
+from FoBSAMLib.training.episodes import TrainingVolume
 
 LOG_EVERY = 10
 #: The learning rate needs room to rise and to fall.
 FEWEST_STEPS = 4
-SAVE_EVERY = 20
-WEIGHTS = {"mask": 1.0, "read": 0.5, "heat": 0.1, "coor": 0.3, "fore": 0.5, "rac": 0.1}
+#: An interrupted run loses no more than this.
+SAVE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
     """All that decides the weights: ``subjects`` are ids by data set, every training subject
-    where a set is not named; ``average`` is the decay of the averaged weights."""
+    where a set is not named; ``labels``: organ labels are used as well; ``leave_out``: organs by
+    data set whose slices are never shown; ``average`` is the decay of the averaged weights."""
 
+    model: str = "fob-lite"
+    labels: bool = False
+    leave_out: dict[str, list[str]] = field(default_factory=dict)
     steps: int = 3000
     batch: int = 4
     rate: float = 1e-3
@@ -82,8 +74,9 @@ class TrainingConfig:
             value = getattr(self, name)
             if type(value) not in (int, float) or not 0 <= value <= 1:
                 raise ValueError(f"{name} is {value!r}, not a number from 0 to 1")
-        if type(self.bfloat16) is not bool:
-            raise ValueError(f"bfloat16 is {self.bfloat16!r}, not true or false")
+        for name in ("bfloat16", "labels"):
+            if type(getattr(self, name)) is not bool:
+                raise ValueError(f"{name} is {getattr(self, name)!r}, not true or false")
         if type(self.subjects) is not dict:
             raise ValueError(f"subjects is {self.subjects!r}, not lists of ids by data set")
         for name, ids in self.subjects.items():
@@ -91,115 +84,45 @@ class TrainingConfig:
                 raise ValueError(f"subjects of {name} is {ids!r}, not a list of ids")
 
 
-#: Side of the region round a structure on which matching and decoding are trained, in cells.
-CROP = 40
+class Recipe(Protocol):
+    """What is a network's own in training; the rest is the same for all."""
 
+    name: str
+    #: What each loss counts in their sum.
+    weights: Mapping[str, float]
 
-def episode_losses(model: FobLite, episode: Episode) -> dict[str, Tensor]:
-    """All losses of a batch of episodes."""
-    groups, slices = episode.images.shape[:2]
-    structures = episode.masks.shape[1]
-    device = episode.images.device
-    encoded = model.encode(episode.images.flatten(0, 1))
-    # Every structure is an episode of its own from here on; its slices were encoded once.
-    owner = torch.arange(groups, device=device).repeat_interleave(structures)
-    parts = [part.unflatten(0, (groups, slices))[owner] for part in encoded]
-    query, nearest = (Features(*(part[:, at] for part in parts)) for at in (-1, -2))
-    masks, rings = episode.masks.flatten(0, 1), episode.rings.flatten(0, 1)
-    present, foreign = episode.present.flatten(), bool(episode.foreign)
+    def initial(self, seed: int) -> nn.Module:
+        """The network before training."""
 
-    prior = torch.full((len(owner),), 0.0 if foreign else 1.0, device=device)
-    located = model.locate(query, nearest, masks[:, -2], rings[:, 0], prior)
-    true = masks[:, -1]
-    maps = _training_prompts(located.points.detach().float(), true)
-    corner = _corners(masks)
-    memory = Memory(parts[0][:, :-1], masks[:, :-1])
-    if foreign:
-        reading = Reading(
-            *(_crop(part, corner) for part in model.match(query, memory, anywhere=True))
-        )
-        query = Features(*(_crop(part, corner) for part in query))
-    else:
-        memory = Memory(*(_crop(part, corner) for part in memory))
-        query = Features(*(_crop(part, corner) for part in query))
-        reading = model.match(query, memory)
-    similarity = _crop(located.similarity, corner)
-    logits = model.decode(query, reading, similarity, _crop(maps, corner))
-    region = _crop(true, corner)
-    losses = {"mask": mask_loss(logits.float(), region, present)}
-    coverage = F.avg_pool2d(true, 4)
-    losses["fore"] = foreground_loss(located.similarity.float(), coverage[:, 0])
-    here = present > 0
-    if here.any():
-        read = torch.logit(reading.values.float().clamp(0, 1), eps=1e-3)
-        losses["read"] = mask_loss(read[here], F.pixel_unshuffle(region, 4)[here], present[here])
-        located = Located(*(part[here].float() for part in located))
-        losses |= ring_losses(located, rings[here, 1])
-        weight = coverage[here] / (coverage[here].sum((2, 3), keepdim=True) + 1e-5)
-        context = parts[1][here, -1]
-        losses["rac"] = contrast(located, (context * weight).sum((2, 3)).float())
-    return losses
+    def dataset(self, volumes: Sequence[TrainingVolume], config: TrainingConfig) -> Dataset[Any]:
+        """``config.steps`` batches, NamedTuples of tensors; each the same whenever it is asked
+        for."""
 
+    def parameters(self, model: Any, config: TrainingConfig) -> list[dict[str, Any]]:
+        """What is trained, in groups with their largest rates ``lr``."""
 
-def _corners(masks: Tensor) -> Tensor:
-    """Top left cells (row, column) of the region round each structure, [n, 2]."""
-    cells = F.max_pool2d(masks.amax(1), 4)[:, 0]
-    corners = []
-    for cell in cells:
-        where = cell.nonzero()
-        middle = (where.amin(0) + where.amax(0)) // 2
-        corners.append((middle - CROP // 2).clamp(0, GRID - CROP))
-    return torch.stack(corners)
-
-
-def _crop(maps: Tensor, corners: Tensor) -> Tensor:
-    """The region of each map [n, ..., h, w], at whatever resolution it has."""
-    scale = maps.shape[-1] // GRID
-    side = CROP * scale
-    return torch.stack(
-        [
-            m[..., y : y + side, x : x + side]
-            for m, (y, x) in zip(maps, (corners * scale).tolist(), strict=True)
-        ]
-    )
-
-
-def _training_prompts(ring: Tensor, mask: Tensor) -> Tensor:
-    """Prompt maps as the decoder meets them: mostly predicted points, at times none, at times a
-    few true ones, as when a user corrects."""
-    n = len(ring)
-    device = ring.device
-    flat = mask.flatten(1) + 1e-9
-    size = mask.shape[-1]
-    index = torch.multinomial(flat, 3, replacement=True)
-    inside = torch.stack([index % size, index // size], -1).add(0.5) / size
-    near = F.max_pool2d(F.avg_pool2d(mask, 4), 11, 1, 5)
-    near = F.interpolate(near, size=(size, size)) * (1 - mask) + 1e-9
-    index = torch.multinomial(near.flatten(1), 3, replacement=True)
-    outside = torch.stack([index % size, index // size], -1).add(0.5) / size
-    kind = torch.rand((n, 1, 1, 1), device=device)
-    predicted = prompt_maps(ring, ring[:, :0])
-    true = prompt_maps(outside, inside)
-    holds = (mask.flatten(1).sum(1) > 0).view(n, 1, 1, 1)
-    return torch.where(kind < 0.6, predicted, torch.where((kind < 0.85) & holds, true, 0 * true))
+    def losses(self, model: Any, batch: Any) -> dict[str, Tensor]:
+        """Each loss of a batch, by name."""
 
 
 def train(
-    volumes: list[TrainingVolume],
+    volumes: Sequence[TrainingVolume],
     config: TrainingConfig,
     folder: Path,
     device: torch.device,
-    initial: FobLite,
+    recipe: Recipe,
     report: Callable[[int, dict[str, float]], None] = lambda step, losses: None,
-) -> FobLite:
+    *,
+    workers: int = 1,
+) -> nn.Module:
     """Train, or go on training where ``folder`` holds an interrupted run of the same configuration.
 
     Args:
-        volumes: prepared volumes; no organ labels are used.
+        volumes: prepared volumes.
         folder: for ``state.pt``, ``config.json`` and ``log.csv``.
-        initial: the model to start from (with ImageNet weights in its encoder).
         report: called every `LOG_EVERY` steps, and after the last, with the mean of each loss
-            since then over the steps in which it occurred (NaN where in none).
+            since then.
+        workers: processes that draw episodes.
 
     Returns:
         The model with its weights averaged over the last steps.
@@ -209,55 +132,53 @@ def train(
             there.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    model = initial.to(device)
+    model = recipe.initial(config.initial_seed).to(device)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.average))
-    encoder = [p for p in model.encoder.parameters() if p.requires_grad]
-    own = {id(p) for p in model.encoder.parameters()}
-    heads = [p for p in model.parameters() if id(p) not in own]
-    optimiser = torch.optim.AdamW(
-        [{"params": heads, "lr": config.rate}, {"params": encoder, "lr": config.encoder_rate}],
-        weight_decay=1e-4,
-    )
+    groups = recipe.parameters(model, config)
+    optimiser = torch.optim.AdamW(groups, weight_decay=1e-4, fused=device.type == "cuda")
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser,
-        [config.rate, config.encoder_rate],
+        [group["lr"] for group in groups],
         total_steps=config.steps,
         pct_start=min(0.5, max(config.warmup, 2) / config.steps),
     )
     parts = {"model": model, "average": average, "optimiser": optimiser, "schedule": schedule}
     start = _resume(parts, config, folder)
-    dataset = EpisodeDataset(volumes, config.steps, config.batch, config.seed)
     loader = DataLoader(
-        torch.utils.data.Subset(dataset, range(start, config.steps)),
+        torch.utils.data.Subset(recipe.dataset(volumes, config), range(start, config.steps)),
         batch_size=None,
-        num_workers=1,
+        num_workers=workers,
         worker_init_fn=_start_worker,
+        pin_memory=device.type == "cuda",
     )
     model.train()
-    began, values = time.perf_counter(), _no_values()
-    for step, episode in enumerate(loader, start + 1):
+    began = saved = time.perf_counter()
+    losses: list[Tensor] = []
+    for step, batch in enumerate(loader, start + 1):
         torch.manual_seed(config.seed * 1_000_003 + step)
-        episode = Episode(*(part.to(device) for part in episode))
+        # Single values stay here: to read them must not wait for the device.
+        batch = type(batch)(*(p.to(device, non_blocking=True) if p.dim() else p for p in batch))
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.bfloat16):
-            losses = episode_losses(model, episode)
-        total = torch.stack([WEIGHTS[name] * loss for name, loss in losses.items()]).sum()
+            named = recipe.losses(model, batch)
+        each = torch.stack([named[name].float() for name in recipe.weights])
+        total = (each * each.new_tensor(list(recipe.weights.values()))).sum()
         optimiser.zero_grad(set_to_none=True)
         total.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         schedule.step()
         average.update_parameters(model)
-        for name, loss in losses.items():
-            values[name].append(float(loss.detach()))
+        losses.append(each.detach())
         if step % LOG_EVERY == 0 or step == config.steps:
-            elapsed = time.perf_counter() - began
-            means = {name: fmean(some) if some else math.nan for name, some in values.items()}
-            _log(folder / "log.csv", {"step": step, "seconds": round(elapsed, 2)} | means)
+            means = dict(zip(recipe.weights, torch.stack(losses).mean(0).tolist(), strict=True))
+            now = time.perf_counter()
+            _log(folder / "log.csv", {"step": step, "seconds": round(now - began, 2)} | means)
             report(step, means)
-            began, values = time.perf_counter(), _no_values()
-        if step % SAVE_EVERY == 0 or step == config.steps:
+            began, losses = now, []
+        if time.perf_counter() - saved >= SAVE_SECONDS or step == config.steps:
             _save(parts, step, config, folder)
+            saved = time.perf_counter()
     model.load_state_dict(average.module.state_dict())
     return model.to(torch.device("cpu")).eval()
 
@@ -265,10 +186,6 @@ def train(
 def _start_worker(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # interrupts are the parent's
     torch.set_num_threads(1)
-
-
-def _no_values() -> dict[str, list[float]]:
-    return {name: [] for name in WEIGHTS}
 
 
 def _log(path: Path, row: dict[str, float]) -> None:
