@@ -28,6 +28,8 @@ class Warp(NamedTuple):
 SHARED = Warp(10.0, 0.04, 1.15, 0.08, 0.02)
 SLICE = Warp(3.0, 0.015, 1.04, 0.02, 0.012)
 PATIENT = Warp(15.0, 0.08, 1.3, 0.12, 0.035)
+#: How often left and right, top and bottom are exchanged.
+MIRRORED = (0.5, 0.25)
 GAMMA = (0.6, 1.6)
 #: Knots of the random curve that other intensities are drawn from.
 KNOTS = 6
@@ -62,10 +64,9 @@ def augment(episode: Episode) -> Shown:
     if not strong:  # one half is left as it is, slice to slice
         still = torch.rand(groups * slices, 1, 1, 1, device=device) < 0.5
         own = torch.where(still, identity(1, device), own)
-    mirror = torch.rand(groups, 1, 1, 1, 1, device=device) < 0.5
-    flip = torch.where(mirror, -1.0, 1.0) * torch.tensor([1.0, 0.0], device=device)
-    flip = flip + torch.tensor([0.0, 1.0], device=device)
-    grid = compose(grid, own) * flip.expand(-1, slices, -1, -1, -1).flatten(0, 1)
+    mirrored = torch.rand(groups, 2, device=device) < torch.tensor(MIRRORED, device=device)
+    flip = torch.where(mirrored, -1.0, 1.0).repeat_interleave(slices, 0)[:, None, None]
+    grid = compose(grid, own) * flip
 
     stacked = torch.cat([images[:, :, None], masks.transpose(1, 2)], 2).flatten(0, 1)
     stacked = F.grid_sample(stacked, grid, align_corners=False, padding_mode="border")
@@ -127,8 +128,10 @@ def find_in_grid(points: Tensor, grid: Tensor, steps: int = 12) -> Tensor:
     the grids [n, h, w, 2] sample them, by fixed-point iteration."""
     maps = grid.permute(0, 3, 1, 2)
     # Grids that mirror are turned round first, so that the iteration converges.
-    sign = torch.sign(grid[:, 0, -1, 0] - grid[:, 0, 0, 0])
-    turn = torch.stack([sign, torch.ones_like(sign)], -1)[:, None]
+    middle = grid.shape[1] // 2
+    across = grid[:, middle, -1, 0] - grid[:, middle, 0, 0]
+    down = grid[:, -1, middle, 1] - grid[:, 0, middle, 1]
+    turn = torch.sign(torch.stack([across, down], -1))[:, None]
     places = points * turn
     for _ in range(steps):
         sampled = F.grid_sample(

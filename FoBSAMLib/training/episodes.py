@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from FoBSAMLib.generator.ring import POINTS, sample_ring
@@ -23,6 +24,8 @@ from FoBSAMLib.generator.ring import POINTS, sample_ring
 SIZE = 256
 #: Slices of an episode: the annotated one and those it is followed through.
 SLICES = 4
+#: Pixels of the 256×256 grid in one of the supervoxels' maps.
+PART_PIXEL = 4
 #: Structures followed in the same slices, which are encoded once for all of them.
 STRUCTURES = 2
 #: Area of a supervoxel in every slice, in pixels of the 256×256 grid.
@@ -68,6 +71,19 @@ class TrainingVolume:
         areas = np.stack([np.bincount(plane.ravel(), minlength=256) for plane in self.labels])
         large = (areas >= LEAST_ORGAN) & self.usable[:, None]
         return {o: np.flatnonzero(large[:, o]) for o in range(1, 256) if large[:, o].any()}
+
+    @cached_property
+    def part_areas(self) -> np.ndarray:
+        """Area of each supervoxel in each slice, int32 [levels, K, labels], in pixels of the
+        256×256 grid; 0 for the background."""
+        most = int(self.supervoxels.max()) + 1
+        counts = [
+            [np.bincount(plane.ravel(), minlength=most) for plane in level]
+            for level in self.supervoxels
+        ]
+        areas = np.array(counts, np.int32) * PART_PIXEL
+        areas[..., 0] = 0
+        return areas
 
     @classmethod
     def load(cls, path: Path, source: tuple[int, ...]) -> TrainingVolume:
@@ -196,9 +212,13 @@ class EpisodeSampler:
         slices = self._run(volume, int(self.rng.integers(len(volume.image))))
         if slices is None:
             return None
-        masks = [self._part(volume, slices) for _ in range(4)]
-        found = [mask for mask in masks if mask is not None][:STRUCTURES]
-        if len(found) < STRUCTURES:
+        found: list[np.ndarray] = []
+        for _ in range(4 * STRUCTURES):
+            part = self._part(volume, slices)
+            found += [part] if part is not None else []
+            if len(found) == STRUCTURES:
+                break
+        else:
             return None
         ends = bool(self.rng.random() < ENDS)
         return self._drawn(volume, slices, found, ends)
@@ -269,32 +289,35 @@ class EpisodeSampler:
 
     def _part(self, volume: TrainingVolume, slices: list[int]) -> np.ndarray | None:
         """A random supervoxel, or two neighbours, in slices: bool [s, 256, 256]."""
-        labels = self._one(volume.supervoxels)[slices]
-        # One pixel at random chooses large supervoxels, which organs are, more often.
-        rows, columns = np.nonzero(labels[0])
-        if not len(rows):
+        level = int(self.rng.integers(len(volume.supervoxels)))
+        areas = volume.part_areas[level][slices]
+        # Only what can be followed is a candidate; large ones, as organs are, are drawn more often.
+        weight = areas[0] * ((areas.min(0) >= AREA[0]) & (areas[0] <= AREA[1]))
+        if not weight.any():
             return None
-        at = self.rng.integers(len(rows))
-        label = labels[0, rows[at], columns[at]]
-        chosen = labels == label
+        labels = volume.supervoxels[level][slices]
+        chosen = labels == self.rng.choice(len(weight), p=weight / weight.sum())
         if self.rng.random() < 0.3:
             edge = np.zeros_like(chosen)
             edge[:, 1:] |= chosen[:, :-1]
             edge[:, :, 1:] |= chosen[:, :, :-1]
-            beside = np.setdiff1d(np.unique(labels[edge]), [0, label])
+            beside = np.setdiff1d(np.unique(labels[edge & ~chosen]), [0])
             if len(beside):
                 chosen |= labels == self.rng.choice(beside)
         # Merged supervoxels may wind through the whole body: follow one compact part.
         parts, _ = ndimage.label(chosen)
-        chosen = parts == parts[0, rows[at], columns[at]]
+        pixels = np.flatnonzero(chosen[0])
+        chosen = parts == parts[0].ravel()[self._one(pixels)]
         where = np.nonzero(chosen[0])
         if chosen[0].sum() < COMPACT * np.prod([np.ptp(w) + 1 for w in where]):
             return None
-        areas = chosen.sum((1, 2)) * (SIZE // labels.shape[-1]) ** 2
-        if areas.min() < AREA[0] or areas.max() > AREA[1]:
+        sizes = chosen.sum((1, 2)) * PART_PIXEL
+        if sizes.min() < AREA[0] or sizes.max() > AREA[1]:
             return None
-        smooth = ndimage.zoom(chosen.astype(np.float32), (1, 2, 2), order=1, grid_mode=True)
-        return np.asarray(ndimage.uniform_filter(smooth, (0, 5, 5)) > 0.5)
+        maps = torch.from_numpy(chosen.astype(np.float32))[:, None]
+        maps = F.avg_pool2d(maps, 3, 1, 1)
+        maps = F.interpolate(maps, (SIZE, SIZE), mode="bilinear", align_corners=False)
+        return np.asarray(maps[:, 0] > 0.5)
 
     def _one(self, choices):  # type: ignore[no-untyped-def]
         return choices[int(self.rng.integers(len(choices)))]
