@@ -73,7 +73,7 @@ def test_organs_keep_the_order_of_the_table(folder):
 def test_missing_data_says_what_is_missing(folder, tmp_path):
     assert error_of(lambda: find_dataset("chaos", tmp_path / "no")).code == "unreadable"
     assert "image_N.nii.gz" in str(error_of(lambda: find_dataset("chaos", tmp_path)))
-    assert "chaos or sabs" in str(error_of(lambda: find_dataset("isles", folder)))
+    assert "chaos, sabs, isic or totalseg" in str(error_of(lambda: find_dataset("isles", folder)))
     (folder / "label_3.nii.gz").unlink()
     assert "label_3.nii.gz" in str(error_of(lambda: find_dataset("chaos", folder)))
 
