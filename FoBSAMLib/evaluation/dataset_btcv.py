@@ -81,7 +81,7 @@ def read(image_file: Path, label_file: Path) -> tuple[Volume, np.ndarray]:
             f"{MARGIN} are cut at each side.",
             "Give the original image, of 512×512 pixels.",
         )
-    window = np.clip(volume.array, *CT_WINDOW).astype(np.float32)
+    window = np.clip(volume.array.astype(np.float32), *CT_WINDOW)
     low, high = float(window.min()), float(window.max())
     if low == high:
         raise FoBSAMError(

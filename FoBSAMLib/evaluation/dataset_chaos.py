@@ -65,7 +65,7 @@ def find(folder: Path) -> dict[int, tuple[Path, Path]]:
 
 
 def read(slices: Path, ground: Path) -> tuple[Volume, np.ndarray]:
-    """A subject on the published grid: int16 [K, 256, 256], and its labels, uint8 of that shape.
+    """A subject on the published grid, [K, 256, 256], and its labels, uint8 of that shape.
 
     Clipped at the top 0.5 % of the histogram, resampled to 1.25×1.25×7.7 mm, cut or filled up
     to 256×256 around the middle. Raises FoBSAMError for slices and masks that are damaged,
@@ -75,7 +75,7 @@ def read(slices: Path, ground: Path) -> tuple[Volume, np.ndarray]:
     files, _ = read_series(slices)
     labels = _labels(pair(map(Path, files), ground), volume.shape[1:], ground)
     highest = np.percentile(volume.array, 100 - MR_CLIPPED_PERCENT)
-    clipped = np.minimum(volume.array, volume.array.dtype.type(highest)).astype(np.int16)
+    clipped = np.minimum(volume.array, volume.array.dtype.type(highest))
     image = grids.resampled(grids.oriented(clipped, volume.ijk_to_ras), SPACING_MM)
     array = sitk.GetArrayFromImage(image)
     organs = grids.resampled_labels(grids.oriented(labels, volume.ijk_to_ras), SPACING_MM)

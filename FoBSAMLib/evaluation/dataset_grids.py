@@ -28,12 +28,9 @@ def resampled(image: sitk.Image, spacing: Sequence[float]) -> sitk.Image:
 
     As in the published scripts there is one voxel more than fits, which is 0.
     """
-    scale = np.divide(image.GetSpacing(), spacing)
-    # Rounded: 256 must not become 255.9999999 for want of a last bit.
-    size = np.floor(np.round(np.multiply(image.GetSize(), scale), 6)).astype(int) + 1
     return sitk.Resample(
         image,
-        size.tolist(),
+        _resampled_size(image, spacing),
         sitk.Transform(),
         sitk.sitkLinear,
         image.GetOrigin(),
@@ -43,16 +40,20 @@ def resampled(image: sitk.Image, spacing: Sequence[float]) -> sitk.Image:
 
 
 def resampled_labels(labels: sitk.Image, spacing: Sequence[float]) -> np.ndarray:
-    """Labels [K, J, I] on the grid of `resampled`: a voxel has that of which it is over half."""
-    result: np.ndarray | None = None
-    for value in np.unique(sitk.GetArrayViewFromImage(labels)):
+    """Labels on the grid of `resampled`, uint8 [K, J, I]: a voxel's is over half of it."""
+    result = np.zeros(_resampled_size(labels, spacing)[::-1], np.uint8)
+    values = np.unique(sitk.GetArrayViewFromImage(labels))
+    for value in values[values > 0]:
         share = resampled(sitk.Cast(labels == int(value), sitk.sitkFloat32), spacing)
-        array = sitk.GetArrayViewFromImage(share)
-        if result is None:
-            result = np.zeros(array.shape, np.uint8)
-        result[array > 0.5] = value
-    assert result is not None
+        result[sitk.GetArrayViewFromImage(share) > 0.5] = value
     return result
+
+
+def _resampled_size(image: sitk.Image, spacing: Sequence[float]) -> list[int]:
+    scale = np.divide(image.GetSpacing(), spacing)
+    # Rounded: 256 must not become 255.9999999 for want of a last bit.
+    size = np.floor(np.round(np.multiply(image.GetSize(), scale), 6)).astype(int) + 1
+    return [int(n) for n in size]
 
 
 def centred(array: np.ndarray, size: int, fill: float) -> np.ndarray:
