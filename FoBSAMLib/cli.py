@@ -229,20 +229,56 @@ def demo(
 
 @app.command()
 def evaluate(
-    dataset: Annotated[str, typer.Argument(help="Which data set: chaos or sabs.")],
+    dataset: Annotated[str, typer.Argument(help="Which data set: chaos, sabs, isic or totalseg.")],
     folder: Annotated[
-        Path, typer.Argument(help="Folder of image_N.nii.gz and label_N.nii.gz.", metavar="DIR")
+        Path, typer.Argument(help="Its folder, as downloaded or preprocessed.", metavar="DIR")
     ],
     protocol: Annotated[
-        Literal["interactive", "whole"],
-        typer.Option(help="Annotate slices of each volume itself, or of another subject's."),
+        Literal["fob", "whole", "interactive", "skin"],
+        typer.Option(
+            help="Annotate slices of each volume itself (interactive), or of another subject, for "
+            "every slice (whole), the organ's slices as published (fob), or photographs (skin)."
+        ),
     ] = "interactive",
+    setting: Annotated[
+        Literal["I", "II"] | None,
+        typer.Option(
+            help="Demand weights trained without labels (I), or never shown the organs (II).",
+            show_default=False,
+        ),
+    ] = None,
+    train_on: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DATASET", help="Demand weights trained on this data set; may be repeated."
+        ),
+    ] = None,
+    allow_trained: Annotated[
+        bool,
+        typer.Option("--allow-trained", help="Evaluate subjects that the weights were trained on."),
+    ] = False,
     annotated: Annotated[
         int, typer.Option(metavar="N", min=1, help="Annotated slices (interactive).")
     ] = 1,
+    suggestion: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="tool|middle",
+            help="Annotate next what the tool asks for, or the middle of the widest gap; may be "
+            "repeated.  [default: tool]",
+        ),
+    ] = None,
     subject: Annotated[
         list[int] | None,
-        typer.Option(metavar="N", help="Only this subject; may be repeated.  [default: check set]"),
+        typer.Option(
+            metavar="N",
+            help="Only this subject; may be repeated.  [default: the published folds where all of "
+            "the set is there, else the check set]",
+        ),
+    ] = None,
+    fold: Annotated[
+        list[str] | None,
+        typer.Option(metavar="N", help="Only this published fold, 1 to 5; may be repeated."),
     ] = None,
     organ: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Only this organ; may be repeated.")
@@ -250,15 +286,37 @@ def evaluate(
     method: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Only this method; may be repeated.")
     ] = None,
-    generator: GeneratorOption = "fob-lite",
-    segmenter: SegmenterOption = "compact",
+    generator: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="What finds the prompts; may be repeated. NAME:FILE names weights, in which "
+            "{fold}, {cv} (the fold from 0) and {group} (of organs) are filled in.  "
+            "[default: fob-lite]",
+        ),
+    ] = None,
+    segmenter: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="What turns prompts into masks; may be repeated.  [default: compact]",
+        ),
+    ] = None,
+    ablation: Annotated[
+        bool,
+        typer.Option("--ablation", help="Also with parts of the generator switched off."),
+    ] = False,
     device: DeviceOption = "auto",
     jobs: Annotated[int, typer.Option(min=1, help="Subjects at a time.")] = 1,
     json: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="Write every figure.")
     ] = None,
     markdown: Annotated[
-        Path | None, typer.Option(metavar="FILE.md", help="Write the table.")
+        Path | None, typer.Option(metavar="FILE.md", help="Write the tables.")
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.html", help="Write a page with plots and the worst slices."),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Keep the subjects that --json already holds.")
@@ -273,16 +331,23 @@ def evaluate(
             dataset,
             folder,
             protocol,
+            setting=setting,
+            train_on=train_on,
             subjects=subject,
+            folds=fold,
             organs=organ,
             methods=method,
             slices_annotated=annotated,
-            generator=generator,
-            segmenter=segmenter,
+            suggestions=suggestion or ("tool",),
+            generators=generator or ("fob-lite",),
+            segmenters=segmenter or ("compact",),
+            ablation=ablation,
+            allow_trained=allow_trained,
             device=device,
             jobs=jobs,
             json_file=json,
             markdown_file=markdown,
+            html_file=html,
             resume=resume,
             progress=progress,
         )

@@ -6,7 +6,9 @@ in how one step is made:
 - *copy*: the mask as it is;
 - *registration*: the mask moved by deformable registration of the neighbouring slices;
 - *random walker*: the mask's core and its far surroundings are seeds in the next slice;
-- *registration + random walker*: both, the strongest.
+- *registration + random walker*: both, the strongest;
+- *interpolation*: as *copy*, but between two annotated slices their signed distances are
+  interpolated (what Slicer calls "Fill between slices").
 
 Whether a slice still holds the structure is unknown. A `PresenceGate` decides: the first slice it
 refuses ends the way outward. Between two annotated slices that
@@ -18,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -36,7 +39,9 @@ UNMOVED_INSIDE_MM, UNMOVED_OUTSIDE_MM = 8.0, 5.0
 CORE_SHARE = 0.4
 
 #: The mask in the next slice, of (next slice, this slice, mask in this slice, (row, column) mm).
-Step = Callable[[np.ndarray, np.ndarray, np.ndarray, tuple[float, float]], np.ndarray]
+ImageStep = Callable[[np.ndarray, np.ndarray, np.ndarray, tuple[float, float]], np.ndarray]
+#: The mask in a slice, of (its index, the last one's, the mask there, the annotated one's).
+Step = Callable[[int, int, np.ndarray, int], np.ndarray]
 
 
 class PresenceGate(Protocol):
@@ -105,11 +110,21 @@ class Baseline:
     """A way to make one step, and the agreement of the `CycleGate` that suits it best.
 
     The agreement is that of the best mean Dice on training subjects (CHAOS 1, 5, 8, 10; SABS 0,
-    3, 5): the further a method drifts, the sooner it does well to stop.
+    3, 5): the further a method drifts, the sooner it does well to stop. ``interpolates``: what
+    lies between two annotated slices is interpolated instead.
     """
 
-    step: Step
+    step: ImageStep
     agreement: float
+    interpolates: bool = False
+
+    def on(self, image: np.ndarray, spacing: tuple[float, float]) -> Step:
+        """The step in a normalised volume, float32 [K, J, I], ``spacing`` as in `carry_mask`."""
+
+        def step(index: int, current: int, mask: np.ndarray, source: int) -> np.ndarray:
+            return self.step(image[index], image[current], mask, spacing)
+
+        return step
 
 
 #: The baselines by the names used in tables and on the command line.
@@ -118,45 +133,70 @@ BASELINES = {
     "registration": Baseline(registration, 0.7),
     "random-walker": Baseline(random_walker, 0.25),
     "registration+random-walker": Baseline(registration_random_walker, 0.25),
+    "interpolation": Baseline(copy, 0.7, interpolates=True),
 }
 
 
 def propagate(
     step: Step,
-    image: np.ndarray,
-    spacing: tuple[float, float],
     annotated: Mapping[int, np.ndarray],
     gate: PresenceGate,
-) -> np.ndarray:
-    """Segment a volume from its annotated slices: bool [K, J, I], annotations as drawn.
+    within: range,
+) -> dict[int, np.ndarray]:
+    """Masks of the slices ``within`` that annotated slices reach, with those as they were drawn.
 
-    ``image`` is the normalised volume, float32 [K, J, I]; ``spacing`` the slices' (row, column)
-    size in mm; ``annotated`` maps slice indices to bool [J, I] masks, empty for "absent".
+    ``annotated`` maps slice indices to bool [J, I] masks, empty for "absent".
     """
-    found = np.zeros(image.shape, bool)
-    for source, mask in annotated.items():
-        found[source] = mask
-    for source in (index for index, mask in annotated.items() if mask.any()):
+    found = dict(annotated)
+    for source, drawn in annotated.items():
+        if not drawn.any():
+            continue
         for direction in (-1, 1):
-            indices, certain = _way(source, direction, annotated, len(image))
-            previous = source
+            indices, certain = _way(source, direction, annotated, within)
+            current, mask = source, drawn
             for index in indices:
-                mask = step(image[index], image[previous], found[previous], spacing)
+                mask = step(index, current, mask, source)
                 if not (certain or gate(index, mask, source)):
                     break
                 found[index] = mask
-                previous = index
+                current = index
     return found
 
 
+def interpolate(
+    annotated: Mapping[int, np.ndarray], spacing: tuple[float, float]
+) -> dict[int, np.ndarray]:
+    """Masks between neighbouring annotated slices, from their signed distances in mm.
+
+    Linear in the place between the two; none where one of them is empty.
+    """
+    found = {}
+    for low, high in pairwise(sorted(annotated)):
+        if high - low < 2 or not (annotated[low].any() and annotated[high].any()):
+            continue
+        below, above = (_signed_distance(annotated[n], spacing) for n in (low, high))
+        for index in range(low + 1, high):
+            share = (index - low) / (high - low)
+            found[index] = (1 - share) * below + share * above > 0
+    return found
+
+
+def _signed_distance(mask: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
+    """Distance in mm to the contour half-way between pixels: positive inside."""
+    inside = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=spacing)[1:-1, 1:-1]
+    outside = ndimage.distance_transform_edt(~mask, sampling=spacing)
+    return inside - outside + np.where(mask, -0.5, 0.5) * min(spacing)
+
+
 def _way(
-    source: int, direction: int, annotated: Mapping[int, np.ndarray], count: int
+    source: int, direction: int, annotated: Mapping[int, np.ndarray], within: range
 ) -> tuple[range, bool]:
     """The slices to reach from an annotated one, and whether they surely hold the structure."""
     ahead = [index for index in annotated if (index - source) * direction > 0]
     neighbour = min(ahead, key=lambda index: abs(index - source), default=None)
     if neighbour is None:
-        return range(source + direction, count if direction > 0 else -1, direction), False
+        end = within.stop if direction > 0 else within.start - 1
+        return range(source + direction, end, direction), False
     if not annotated[neighbour].any():
         return range(source + direction, neighbour, direction), False
     between = abs(neighbour - source) - 1

@@ -1,38 +1,49 @@
-"""`fobsam evaluate`: a data folder in, a table out."""
+"""`fobsam evaluate`: a data folder in, tables out."""
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-import shlex
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict
-from importlib.metadata import version
+from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import SimpleITK as sitk
 
 from FoBSAMLib.errors import FoBSAMError
-from FoBSAMLib.evaluation.cost import Cost, measure_cost
+from FoBSAMLib.evaluation.cases import Case, batches, find_cases
+from FoBSAMLib.evaluation.cost import measure_cost
 from FoBSAMLib.evaluation.datasets import Dataset, find_dataset
-from FoBSAMLib.evaluation.protocols import METHODS, TOOL, Record, Settings, interactive, whole
+from FoBSAMLib.evaluation.document import (
+    Document,
+    case_of,
+    describe,
+    plain,
+    take_over,
+    text,
+    threads,
+)
+from FoBSAMLib.evaluation.protocols import fob, interactive, whole
+from FoBSAMLib.evaluation.scoring import Scored
+from FoBSAMLib.evaluation.settings import (
+    HOLDING_PROTOCOLS,
+    METHODS,
+    PROTOCOLS,
+    TOOL,
+    ProtocolName,
+    Settings,
+)
+from FoBSAMLib.evaluation.skin import skin
 from FoBSAMLib.evaluation.tables import markdown
+from FoBSAMLib.evaluation.tool import Tools, resolve
+from FoBSAMLib.evaluation.weights import describe_models
 from FoBSAMLib.image.io import atomic_path
-from FoBSAMLib.version import __version__
 
-ProtocolName = Literal["interactive", "whole"]
-PROTOCOLS: tuple[ProtocolName, ...] = ("interactive", "whole")
-PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "SimpleITK", "surface-distance")
-OUTPUT_OPTIONS = ("--json", "--markdown")
-
-#: Everything a run found out, ready for JSON: see `run`.
-Document = dict[str, Any]
+if TYPE_CHECKING:
+    from FoBSAMLib.evaluation.pictures import Picture
 
 
 def run(
@@ -40,179 +51,166 @@ def run(
     folder: str | Path,
     protocol: ProtocolName = "interactive",
     *,
+    setting: Literal["I", "II"] | None = None,
+    train_on: Iterable[str] | None = None,
     subjects: Iterable[int] | None = None,
+    folds: Iterable[str] | None = None,
     organs: Iterable[str] | None = None,
     methods: Iterable[str] | None = None,
     slices_annotated: int = 1,
-    generator: str = "fob-lite",
-    segmenter: str = "compact",
+    suggestions: Iterable[str] = ("tool",),
+    generators: Iterable[str] = ("fob-lite",),
+    segmenters: Iterable[str] = ("compact",),
+    ablation: bool = False,
+    allow_trained: bool = False,
     device: str = "auto",
     jobs: int = 1,
     json_file: str | Path | None = None,
     markdown_file: str | Path | None = None,
+    html_file: str | Path | None = None,
     resume: bool = False,
     progress: Callable[[int, int, int | None], None] | None = None,
 ) -> Document:
     """Evaluate a data set and return the document that ``json_file`` holds.
 
-    ``subjects`` are by default the data set's check subjects, ``organs`` and ``methods`` all.
-    ``jobs`` processes share the processor's cores. The files are written anew after every
-    subject; with ``resume``, subjects that ``json_file`` already holds for the same question
-    are not evaluated again. ``progress`` is called with subjects done, subjects in all, and the
-    subject just done (None at the start).
-    Raises `FoBSAMError` for an unknown name, for missing data and for files that cannot be
-    written; the latter before the work begins.
+    Whom: ``subjects``, or published ``folds`` by name; see `find_cases` for neither. ``organs``
+    are by default those of the published table, ``methods`` all. ``setting`` and ``train_on``
+    (data sets) say how the weights should have been trained; weights that were trained otherwise,
+    or (unless ``allow_trained``) on a subject asked about, are refused. ``jobs`` processes share
+    the processor's cores. JSON and Markdown are written anew whenever a case is done, the page at
+    the end; with ``resume``, cases that ``json_file`` already holds for the same question are not
+    evaluated again. ``progress`` is called with cases done, cases in all, and the subject just
+    done (None at the start).
+    Raises `FoBSAMError` for an unknown name, for missing data, for weights that do not fit and for
+    files that cannot be written; all before the work begins.
     """
-    found = find_dataset(dataset, folder)
     if protocol not in PROTOCOLS:
         raise FoBSAMError(
             "bad_request",
             f"There is no protocol '{protocol}'.",
-            f"Use {' or '.join(PROTOCOLS)}.",
+            f"Use {', '.join(PROTOCOLS)}.",
         )
     if jobs < 1:
         raise FoBSAMError("bad_request", "At least one job is needed.", "Leave --jobs out.")
-    chosen = found.choose(subjects)
-    support = found.description.support
-    if protocol == "whole" and support in chosen:
+    if ablation and protocol not in HOLDING_PROTOCOLS:
         raise FoBSAMError(
             "bad_request",
-            f"Subject {support} is the annotated one of the protocol 'whole' and cannot be "
-            "evaluated on itself.",
-            "Choose other subjects, or the protocol 'interactive'.",
+            f"The ablation is of the published protocols, not of '{protocol}'.",
+            f"Use --protocol {' or '.join(HOLDING_PROTOCOLS)}.",
         )
+    found = find_dataset(dataset, folder)
     settings = Settings(
         organs=found.choose_organs(organs),
         methods=METHODS if methods is None else tuple(dict.fromkeys(methods)),
         slices_annotated=slices_annotated if protocol == "interactive" else 1,
-        generator=generator,
-        segmenter=segmenter,
+        suggestions=tuple(dict.fromkeys(suggestions)),
+        generators=tuple(dict.fromkeys(generators)),
+        segmenters=tuple(dict.fromkeys(segmenters)),
         device=device,
+        setting=setting,
+        train_on=None if train_on is None else tuple(sorted(set(train_on))),
+        ablation=ablation,
     )
-    document = _describe(found, protocol, settings, chosen, jobs)
+    cases = find_cases(found, protocol, settings, subjects, folds)
+    models = describe_models(found.name, settings, cases, allow_trained=allow_trained)
+    document = describe(found, protocol, settings, cases, models, jobs)
     if resume and json_file and Path(json_file).exists():
-        _take_over(document, Path(json_file))
-    done = {record["subject"] for record in document["records"]}
-    todo = [subject for subject in chosen if subject not in done]
-    _write(document, json_file, markdown_file)
+        take_over(document, Path(json_file), cases)
+    outputs = Outputs(json_file, markdown_file, html_file)
+    outputs.write(document)
+    outputs.write_page(document, [])
+    done = {case_of(record) for record in document["records"]}
+    todo = [case for case in cases if case not in done]
+    order = {case: place for place, case in enumerate(cases)}
+    finished = len(cases) - len(todo)
     if progress:
-        progress(len(chosen) - len(todo), len(chosen), None)
-    results = _evaluate(found, protocol, settings, todo, jobs)
-    for count, (subject, records) in enumerate(results, len(chosen) - len(todo) + 1):
+        progress(finished, len(cases), None)
+    for batch, records in _evaluate(found, protocol, settings, todo, jobs):
         document["records"] = sorted(
-            document["records"] + records, key=lambda record: record["subject"]
+            document["records"] + records, key=lambda record: order[case_of(record)]
         )
-        _write(document, json_file, markdown_file)
+        finished += len(batch)
+        outputs.write(document)
         if progress:
-            progress(count, len(chosen), subject)
-    if TOOL in settings.methods and "cost" not in document:
-        cost = measure_cost(found, chosen[0], settings.organs[0], generator, segmenter, device)
-        document["cost"] = _plain(cost)
-        _write(document, json_file, markdown_file)
+            progress(finished, len(cases), batch[-1].query)
+    if TOOL in settings.methods:
+        if protocol == "interactive" and "cost" not in document:
+            _measure_cost(document, found, settings)
+            outputs.write(document)
+        outputs.write_page(document, outputs.pictures(found, protocol, settings, document))
     return document
 
 
-def _describe(
-    dataset: Dataset,
-    protocol: ProtocolName,
-    settings: Settings,
-    subjects: Sequence[int],
-    jobs: int,
-) -> Document:
-    return {
-        "question": {
-            "dataset": dataset.description.name,
-            "protocol": protocol,
-            **_plain(settings),
-        },
-        "subjects": list(subjects),
-        "command": shlex.join(["fobsam", *_without_folders(sys.argv[1:])]),
-        "versions": {
-            "fobsam": __version__,
-            "python": platform.python_version(),
-            **{package: version(package) for package in PACKAGES},
-        },
-        "machine": {
-            "system": platform.system(),
-            "processor": platform.machine(),
-            "cores": os.cpu_count(),
-            "jobs": jobs,
-            "threads": _threads(jobs),
-        },
-        "records": [],
-    }
+@dataclass(frozen=True)
+class Outputs:
+    """The files to write, those that are wanted."""
+
+    json: str | Path | None
+    markdown: str | Path | None
+    html: str | Path | None
+
+    def write(self, document: Document) -> None:
+        """Write what is cheap to write."""
+        if self.json:
+            with atomic_path(self.json) as path:
+                path.write_text(text(document), encoding="utf-8")
+        if self.markdown:
+            with atomic_path(self.markdown) as path:
+                path.write_text(markdown(document), encoding="utf-8")
+
+    def write_page(self, document: Document, pictures: Sequence[Picture]) -> None:
+        """Write the page with the worst slices."""
+        if self.html:
+            from FoBSAMLib.evaluation.report import write_html
+
+            write_html(document, self.html, pictures)
+
+    def pictures(
+        self, dataset: Dataset, protocol: ProtocolName, settings: Settings, document: Document
+    ) -> list[Picture]:
+        """The worst slices, where there is a page for them."""
+        if not self.html:
+            return []
+        from FoBSAMLib.evaluation.report import WORST
+        from FoBSAMLib.evaluation.worst import pictures
+
+        _prepare_process(threads(1))
+        ask = partial(_ask, protocol)
+        return pictures(dataset, settings, document["records"], WORST, ask)
 
 
-def _without_folders(arguments: Iterable[str]) -> list[str]:
-    """Arguments for others to see: where on this machine the output files lie is left out."""
-    shown: list[str] = []
-    for argument in arguments:
-        option, equals, value = argument.partition("=")
-        if equals and option in OUTPUT_OPTIONS:
-            shown.append(f"{option}={_name_if_absolute(value)}")
-        elif shown and shown[-1] in OUTPUT_OPTIONS:
-            shown.append(_name_if_absolute(argument))
-        else:
-            shown.append(argument)
-    return shown
-
-
-def _name_if_absolute(path: str) -> str:
-    return Path(path).name if Path(path).is_absolute() else path
-
-
-def _take_over(document: Document, file: Path) -> None:
-    """Records of an earlier run of the same question."""
-    try:
-        earlier = json.loads(file.read_text())
-        same = earlier["question"] == document["question"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise FoBSAMError(
-            "unreadable", f"{file} is not the result of an evaluation.", "Start without --resume."
-        ) from error
-    if not same:
-        raise FoBSAMError(
-            "bad_request",
-            f"{file} answers another question (data set, protocol, organs, methods or models).",
-            "Give another --json file, or start without --resume.",
-        )
-    wanted = set(document["subjects"])
-    document["records"] = [r for r in earlier["records"] if r["subject"] in wanted]
-    if "cost" in earlier:
-        document["cost"] = earlier["cost"]
-
-
-def _write(
-    document: Document, json_file: str | Path | None, markdown_file: str | Path | None
-) -> None:
-    if json_file:
-        with atomic_path(json_file) as path:
-            path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    if markdown_file:
-        with atomic_path(markdown_file) as path:
-            path.write_text(markdown(document), encoding="utf-8")
+def _measure_cost(document: Document, dataset: Dataset, settings: Settings) -> None:
+    """Of the first organ that was found, by the first generator and segmenter."""
+    first = next((one for one in document["records"] if one["method"] == TOOL), None)
+    if first is not None:
+        subject, organ = first["subject"], first["organ"]
+        generator, segmenter = settings.pairs[0]
+        generator = resolve(generator, first["fold"], organ)
+        cost = measure_cost(dataset, subject, organ, generator, segmenter, settings.device)
+        document["cost"] = plain(cost)
 
 
 def _evaluate(
     dataset: Dataset,
     protocol: ProtocolName,
     settings: Settings,
-    subjects: Sequence[int],
+    cases: Sequence[Case],
     jobs: int,
-) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """Each subject with its records, as they come."""
+) -> Iterator[tuple[list[Case], list[dict[str, Any]]]]:
+    """Cases that were worked on together with their records, as they come."""
+    todo = batches(cases, protocol)
     if jobs == 1:
-        _prepare_process(_threads(jobs))
-        for subject in subjects:
-            yield subject, _evaluate_subject(dataset, protocol, settings, subject)
+        _prepare_process(threads(jobs))
+        for batch in todo:
+            yield batch, _evaluate_batch(dataset, protocol, settings, batch)
         return
     # Spawned: a forked process would inherit thread pools that no longer work.
     with ProcessPoolExecutor(
-        jobs, get_context("spawn"), _prepare_process, (_threads(jobs),)
+        jobs, get_context("spawn"), _prepare_process, (threads(jobs),)
     ) as pool:
         waiting = {
-            pool.submit(_evaluate_subject, dataset, protocol, settings, subject): subject
-            for subject in subjects
+            pool.submit(_evaluate_batch, dataset, protocol, settings, batch): batch
+            for batch in todo
         }
         try:
             for future in as_completed(waiting):
@@ -228,21 +226,25 @@ def _evaluate(
             raise
 
 
-def _evaluate_subject(
-    dataset: Dataset, protocol: ProtocolName, settings: Settings, subject: int
+def _evaluate_batch(
+    dataset: Dataset, protocol: ProtocolName, settings: Settings, batch: Sequence[Case]
 ) -> list[dict[str, Any]]:
-    case = dataset.read(subject)
-    if protocol == "interactive":
-        records = interactive(case, settings)
-    else:
-        records = whole(case, dataset.read(dataset.description.support), settings)
-    return [_plain(record) for record in records]
+    tools = Tools(settings)
+    records = []
+    for case in batch:
+        records += [plain(one.record) for one in _ask(protocol, dataset, settings, case, tools)]
+        tools.forget()
+    return records
 
 
-def _plain(values: Settings | Record | Cost) -> dict[str, Any]:
-    """As it will be read from JSON again, with lists for tuples."""
-    plain: dict[str, Any] = json.loads(json.dumps(asdict(values)))
-    return plain
+def _ask(
+    protocol: ProtocolName, dataset: Dataset, settings: Settings, case: Case, tools: Tools
+) -> Iterator[Scored]:
+    query = dataset.read(case.query)
+    if case.support is None:
+        return interactive(query, settings, tools, case.fold)
+    across = {"fob": fob, "whole": whole, "skin": skin}[protocol]
+    return across(query, dataset.read(case.support), settings, tools, case.fold)
 
 
 def _prepare_process(threads: int) -> None:
@@ -252,7 +254,3 @@ def _prepare_process(threads: int) -> None:
     torch.set_num_threads(threads)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
     sitk.ProcessObject.GlobalWarningDisplayOff()
-
-
-def _threads(jobs: int) -> int:
-    return max(1, (os.cpu_count() or 1) // jobs)

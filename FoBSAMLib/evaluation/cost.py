@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,19 +34,24 @@ def measure_cost(
     dataset: Dataset, subject: int, organ: str, generator: str, segmenter: str, device: str
 ) -> Cost:
     """Segment one organ of one subject from its largest slice, in a process of its own."""
-    image, label = dataset.files[subject]
     value = dataset.description.organs[organ]
-    arguments = [image, label, value, generator, segmenter, device]
-    started = time.perf_counter()
-    with subprocess.Popen(
-        [sys.executable, "-m", __name__, *map(str, arguments)], stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        first = time.perf_counter() - started
-        last = process.stdout.readline()
+    with tempfile.TemporaryDirectory() as folder:
+        image, label = dataset.as_files(subject, Path(folder))
+        arguments = [image, label, value, generator, segmenter, device]
+        started = time.perf_counter()
+        with subprocess.Popen(
+            [sys.executable, "-m", __name__, *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            first = time.perf_counter() - started
+            last = process.stdout.readline()
     if process.returncode or not last:
-        raise FoBSAMError("internal", f"The cost of {organ} in {image} could not be measured.")
+        raise FoBSAMError(
+            "internal", f"The cost of {organ} in {dataset.name} {subject} could not be measured."
+        )
     return Cost(subject, organ, first, **json.loads(last))
 
 

@@ -7,8 +7,6 @@ are as good as at full resolution (mean Dice 0.862 and 0.858 on CHAOS) and three
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import SimpleITK as sitk
 
@@ -68,24 +66,21 @@ class Alignment:
             sitk.Resample(moving, self._fixed, self._transform, sitk.sitkLinear, lowest)
         )
 
-    def lay(self, annotated: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
-        """Masks bool [J, I] on the query slices in which the annotated slices come to lie.
+    def lay(self, index: int, mask: np.ndarray) -> tuple[int, np.ndarray] | None:
+        """A mask, bool [J, I], of a slice of the other subject, laid on the query.
 
-        ``annotated`` maps slices of the other subject to its masks. A slice that comes to lie
-        askew is laid flat; what falls outside the query is left out.
+        Returns the query slice in which it comes to lie and the mask there; a slice that comes
+        to lie askew is laid flat. None where it falls outside the query.
         """
-        laid: dict[int, np.ndarray] = {}
-        for index, mask in annotated.items():
-            slab = np.zeros(self._like.GetSize()[::-1], np.float32)
-            slab[index] = mask
-            image = sitk.GetImageFromArray(slab)
-            image.CopyInformation(self._like)
-            coverage = _array(sitk.Resample(image, self._fixed, self._transform))
-            shadow = coverage.max(axis=0)
-            if shadow.any():
-                middle = int(np.argmax(coverage.sum(axis=(1, 2))))
-                laid[middle] = shadow >= 0.5 * shadow.max()
-        return laid
+        slab = np.zeros(self._like.GetSize()[::-1], np.float32)
+        slab[index] = mask
+        image = sitk.GetImageFromArray(slab)
+        image.CopyInformation(self._like)
+        coverage = _array(sitk.Resample(image, self._fixed, self._transform))
+        shadow = coverage.max(axis=0)
+        if not shadow.any():
+            return None
+        return int(np.argmax(coverage.sum(axis=(1, 2)))), shadow >= 0.5 * shadow.max()
 
 
 def bounding_box(

@@ -3,8 +3,8 @@
 Every step is as in the released code where the weights depend on it, faults included: the ring
 of one component (``contour.py``), the unsorted points, foreground points in raster order, no
 presence, coordinates mixed between two alignments, and a refinement that was never trained
-(``spr.py``; left out unless asked for). Weights trained with a fault need it. ``lite.py`` is the
-same idea with these put right.
+(``spr.py``; left out unless asked for). Weights trained with a fault need it. ``paper.py`` is this
+network with these put right, ``lite.py`` the same idea in small.
 
 Kept apart from it, because no weights depend on them: a query without the structure gives points
 rather than an exception, the support is encoded once, and any device does.
@@ -107,8 +107,10 @@ class MaskedAttention(nn.Module):
         self.matching_head = MatchingHead()
         self.conv = nn.Conv2d(POINTS, 1, 1)
 
-    def forward(self, features: Tensor, likeness: Tensor, prototypes: Tensor) -> Tensor:
-        """Context of one query.
+    def forward(
+        self, features: Tensor, likeness: Tensor, prototypes: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Context of one query, and the proposals it was led by.
 
         Args:
             features: [c, h, w].
@@ -116,18 +118,19 @@ class MaskedAttention(nn.Module):
             prototypes: [10, c], of the support's background points.
 
         Returns:
-            [c, h, w].
+            [c, h, w] and [10, h, w].
         """
         suppressed = features * (1 - likeness)
         tokens = (suppressed + self.learnable_pos[0]).flatten(1).T
         proposals = self.matching_head(tokens, prototypes + _positions(prototypes))
-        bias = functional.relu(self.conv(proposals.view(POINTS, CELLS, CELLS))).flatten()
+        proposals = proposals.view(POINTS, CELLS, CELLS)
+        bias = functional.relu(self.conv(proposals)).flatten()
         attended, _ = self.mha(
             tokens, tokens, tokens, attn_mask=bias.expand(len(tokens), -1), need_weights=False
         )
         tokens = self.norm1(tokens + attended)
         tokens = self.norm2(tokens + self.ffn(tokens))
-        return tokens.T.view_as(features)
+        return tokens.T.view_as(features), proposals
 
 
 class Head(nn.Module):
@@ -195,7 +198,7 @@ class CompatibleFoB(nn.Module):
         """
         _check_shape(support, "support slice", dimensions=2)
         _check_shape(query, "query slice", dimensions=2)
-        mask = _check_mask(mask)  # before the long part
+        mask = check_mask(mask)  # before the long part
         encoded = self.encode(np.stack([support, query]))
         return self.propose(encoded[:1], mask, encoded[1:], refine)[0]
 
@@ -207,7 +210,7 @@ class CompatibleFoB(nn.Module):
         """
         device = self.encoder.reduce1.weight.device
         images = torch.from_numpy(_check_slices(slices)).to(device)
-        with _full_float32():
+        with full_float32():
             encoded = [self.encoder(image.expand(1, 3, SIZE, SIZE)) for image in images]
         maps, thresholds = zip(*encoded, strict=True)
         return Features(torch.cat(maps), torch.cat(thresholds))
@@ -226,17 +229,12 @@ class CompatibleFoB(nn.Module):
 
         Raises ``FoBSAMError`` as ``prompts`` does.
         """
-        if len(support) != 1:
-            raise FoBSAMError(
-                "bad_request",
-                f"The paper's network takes one support slice, not {len(support)}.",
-                "Give one encoded slice as the support.",
-            )
-        mask = _check_mask(mask)
+        check_support(support)
+        mask = check_mask(mask)
         features = support.maps[0]
-        foreground = _prototypes(features, torch.from_numpy(mask[None]).to(features))[0]
-        background = _prototypes(features, _heat_maps(background_points(mask)).to(features))
-        with _full_float32():
+        foreground = prototypes_under(features, torch.from_numpy(mask[None]).to(features))[0]
+        background = prototypes_under(features, _heat_maps(background_points(mask)).to(features))
+        with full_float32():
             return [
                 self._propose_one(features, threshold, foreground, background, refine)
                 for features, threshold in zip(query.maps, query.thresholds, strict=True)
@@ -252,17 +250,17 @@ class CompatibleFoB(nn.Module):
     ) -> Prompts:
         likeness = functional.cosine_similarity(features, foreground[:, None, None], dim=0)
         probability = 1 - torch.sigmoid(0.5 * (-20 * likeness - threshold))
-        context = self.masked_attention(features, likeness, background)
+        context, _ = self.masked_attention(features, likeness, background)
         points = _peaks(self.head(context[None])[0])
         if refine:
             # As released: the prototypes are those of the sorted points, the points unsorted.
-            own = _prototypes(features, _heat_maps(sort_about_leftmost(points)).to(features))
+            own = prototypes_under(features, _heat_maps(sort_about_leftmost(points)).to(features))
             start = torch.from_numpy(points).to(features)
             points = self.refine(start, own, background, features).cpu().numpy()
         return Prompts(background=points, foreground=_foreground_points(probability))
 
 
-def _full_float32() -> AbstractContextManager[None]:
+def full_float32() -> AbstractContextManager[None]:
     """A context without TensorFloat-32, which would move points by pixels on recent GPUs."""
     return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
 
@@ -294,7 +292,18 @@ def _check_slices(slices: np.ndarray) -> np.ndarray:
     return slices
 
 
-def _check_mask(mask: np.ndarray) -> np.ndarray:
+def check_support(support: Features) -> None:
+    """Raises `FoBSAMError` unless there is one support slice."""
+    if len(support) != 1:
+        raise FoBSAMError(
+            "bad_request",
+            f"The paper's network takes one support slice, not {len(support)}.",
+            "Give one encoded slice as the support.",
+        )
+
+
+def check_mask(mask: np.ndarray) -> np.ndarray:
+    """The mask as bool [256, 256]; raises `FoBSAMError` for another shape and an empty one."""
     _check_shape(mask, "mask", dimensions=2)
     mask = np.asarray(mask) > 0
     if not mask.any():
@@ -315,7 +324,7 @@ def _heat_maps(points: np.ndarray) -> Tensor:
     return (torch.exp(-(x**2 + y**2) / (2 * _SIGMA**2)) * inside).float()
 
 
-def _prototypes(features: Tensor, weights: Tensor) -> Tensor:
+def prototypes_under(features: Tensor, weights: Tensor) -> Tensor:
     """Means of upsampled features [c, h, w] under weight maps [n, 256, 256] → [n, c].
 
     Instead of 512 feature maps upsampled, the few weight maps are carried down by the same linear

@@ -9,12 +9,15 @@ import numpy as np
 
 from FoBSAMLib.generator.base import Proposal, Remembered
 from FoBSAMLib.generator.compatible import CompatibleFoB, Features
+from FoBSAMLib.generator.paper import PaperFoB
+from FoBSAMLib.models.checkpoints import training_record
 
 
 class FobPaperGenerator:
     """Prompts of `CompatibleFoB`, from the last remembered slice; it gives points alone."""
 
     name = "fob-paper"
+    trained_on: dict[str, list[int]] | None = None
 
     def __init__(self, model: CompatibleFoB, weights: str = ""):
         self.model = model
@@ -22,7 +25,13 @@ class FobPaperGenerator:
 
     @classmethod
     def from_checkpoint(cls, path: Path, device: str, weights: str) -> FobPaperGenerator:
-        return cls(CompatibleFoB.from_checkpoint(path, device), weights)
+        """With released weights as they were released; with those of `fobsam train`, which say so
+        in their record, done right."""
+        record = training_record(path)
+        kind = CompatibleFoB if record is None else PaperFoB
+        generator = cls(kind.from_checkpoint(path, device), weights)
+        generator.trained_on = record and record["trained_on"]
+        return generator
 
     def encode(self, slices: np.ndarray) -> list[Features]:
         """See `Generator.encode`."""

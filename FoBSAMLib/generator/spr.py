@@ -2,8 +2,8 @@
 
 The released training never reached these weights (the points were taken out of the graph), and
 pixel coordinates lie outside the feature map, so every sampled feature is zero and the points
-move by about half a pixel. It is kept for comparison with the released code; the network leaves
-it out unless asked, and ``background.py`` is the refinement that works.
+move by about half a pixel. It is kept for comparison with the released code; `CompatibleFoB`
+leaves it out unless asked. ``paper.py`` gives it points that lie on the map, and trains it.
 """
 
 from __future__ import annotations
@@ -45,8 +45,9 @@ class RingGraph(nn.Module):
 class DeformableSampling(nn.Module):
     """Moves each point to the weighted mean of ``_SAMPLES`` positions about it."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, align_corners: bool) -> None:
         super().__init__()
+        self.align_corners = align_corners
         self.offset_pred = nn.Linear(2 * width, 2 * _SAMPLES)
         self.scale_mod = nn.Sequential(
             nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, 1), nn.Sigmoid()
@@ -62,7 +63,7 @@ class DeformableSampling(nn.Module):
         positions = points[:, None] + reach[:, None] * offsets
         weights = self.attn_weight(query).softmax(-1)
         sampled = functional.grid_sample(
-            features[None], 2 * positions[None] - 1, align_corners=True
+            features[None], 2 * positions[None] - 1, align_corners=self.align_corners
         )[0]
         return (
             torch.einsum("ns,nsd->nd", weights, positions),
@@ -71,13 +72,17 @@ class DeformableSampling(nn.Module):
 
 
 class Refinement(nn.Module):
-    """SPR: messages along the ring, attention among its points, then three small moves."""
+    """SPR: messages along the ring, attention among its points, then three small moves.
 
-    def __init__(self, width: int) -> None:
+    ``align_corners`` says whether 0 and 1 are the centres of the outer cells, as released, or
+    the edges of the slice, as everywhere else in this project.
+    """
+
+    def __init__(self, width: int, align_corners: bool = True) -> None:
         super().__init__()
         self.gcn = RingGraph(width)
         self.self_attn = nn.MultiheadAttention(width, 1)
-        self.deform_attn = DeformableSampling(width)
+        self.deform_attn = DeformableSampling(width, align_corners)
         self.norm1 = nn.LayerNorm(width)
         self.norm2 = nn.LayerNorm(width)
         self.norm3 = nn.LayerNorm(width)
@@ -86,13 +91,13 @@ class Refinement(nn.Module):
         """Refined points.
 
         Args:
-            points: [n, 2], (x, y) in pixels.
+            points: [n, 2], (x, y); in pixels as released, or in [0, 1].
             query: [n, c], the query's prototypes (of the *sorted* points, as released).
             support: [n, c], the support's prototypes.
             features: [c, h, w] of the query.
 
         Returns:
-            [n, 2], (x, y) in pixels.
+            [n, 2], (x, y) as given.
         """
         messages = self.gcn(query, support)
         query = self.norm1(query + messages)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from FoBSAMLib.errors import FoBSAMError
 
 _SHOWN = 3
+#: Key of the training record in the metadata of a safetensors file.
+RECORD = "fobsam"
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -43,6 +47,37 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise _corrupt(path, f"holds a {type(content).__name__}, not named tensors")
     return content
+
+
+def training_record(path: str | Path) -> dict[str, Any] | None:
+    """What `fobsam train` wrote into a weights file about how the weights came to be.
+
+    Returns:
+        ``model`` (name), ``trained_on`` (subject ids by data set), ``labels`` (organs whose labels
+        were used, by data set), ``leave_out`` (organs no slice of which was shown, by data set),
+        ``steps`` and ``command``; None for a file without a record: nothing is known of it then.
+
+    Raises ``FoBSAMError`` (``weights_missing``, ``unreadable``, ``weights_corrupt``) as
+    `load_checkpoint` does, for ``*.safetensors``.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        return None
+    if not path.is_file():
+        raise FoBSAMError("weights_missing", f"There is no weights file {path}.", "Check the path.")
+    try:
+        with safe_open(path, "pt") as weights:
+            text = (weights.metadata() or {}).get(RECORD)
+        record = None if text is None else json.loads(text)
+        if record is not None and not isinstance(record["trained_on"], dict):
+            raise ValueError(text)
+    except PermissionError as error:
+        raise FoBSAMError(
+            "unreadable", f"Not allowed to read {path}.", "Check the file's permissions."
+        ) from error
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise _corrupt(path, "is cut short, or its training record is damaged") from error
+    return record
 
 
 def load_into(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from FoBSAMLib.errors import FoBSAMError
-from FoBSAMLib.models.checkpoints import load_checkpoint, load_into
+from FoBSAMLib.models.checkpoints import load_checkpoint, load_into, training_record
 
 
 class Bomb:
@@ -142,3 +143,29 @@ def test_load_into_is_brief_about_many_names():
     with pytest.raises(FoBSAMError, match=r"and 97 more missing") as caught:
         load_into(network, {}, "w.pt")
     assert len(str(caught.value)) < 250
+
+
+RECORD = {"model": "fob-lite", "trained_on": {"chaos": [1, 2]}, "steps": 10}
+
+
+def test_a_training_record_comes_back(tmp_path, network):
+    path = tmp_path / "weights.safetensors"
+    save_file(network.state_dict(), path, {"fobsam": json.dumps(RECORD), "format": "pt"})
+    assert training_record(path) == RECORD
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
+def test_weights_of_others_have_no_record(tmp_path, network, metadata):
+    path = tmp_path / "weights.safetensors"
+    save_file(network.state_dict(), path, metadata)
+    assert training_record(path) is None
+    torch.save(network.state_dict(), tmp_path / "ckpt.pth")
+    assert training_record(tmp_path / "ckpt.pth") is None
+
+
+@pytest.mark.parametrize("text", ["{", "{}", "[]", '{"trained_on": [1]}'])
+def test_a_damaged_record_is_told(tmp_path, network, text):
+    path = tmp_path / "weights.safetensors"
+    save_file(network.state_dict(), path, {"fobsam": text})
+    with pytest.raises(FoBSAMError, match="training record is damaged"):
+        training_record(path)

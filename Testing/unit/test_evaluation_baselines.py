@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from FoBSAMLib.evaluation.baselines import BASELINES, CycleGate, propagate
+from FoBSAMLib.evaluation.baselines import (
+    BASELINES,
+    Baseline,
+    CycleGate,
+    interpolate,
+    propagate,
+)
 from FoBSAMLib.evaluation.metrics import dice
 from FoBSAMLib.evaluation.registration import Alignment, carry_mask
 
@@ -25,6 +31,15 @@ def picture(mask: np.ndarray, seed: int) -> np.ndarray:
 def series(masks: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """The truth, bool [K, J, I], and an image of it."""
     return np.stack(masks), np.stack([picture(mask, seed) for seed, mask in enumerate(masks)])
+
+
+def walk(baseline: Baseline, image: np.ndarray, annotated: dict, gate) -> np.ndarray:
+    """Masks of the whole volume, bool [K, J, I], empty where the baseline did not come."""
+    reached = propagate(baseline.on(image, SPACING), annotated, gate, range(len(image)))
+    found = np.zeros(image.shape, bool)
+    for index, mask in reached.items():
+        found[index] = mask
+    return found
 
 
 def yes(index: int, mask: np.ndarray, source: int) -> bool:
@@ -53,11 +68,12 @@ def test_registration_returns_what_it_cannot_move(moving):
 def test_every_baseline_but_copy_follows_the_structure(moving):
     truth, image = moving
     scores = {
-        name: dice(truth, propagate(baseline.step, image, SPACING, {3: truth[3]}, yes))
+        name: dice(truth, walk(baseline, image, {3: truth[3]}, yes))
         for name, baseline in BASELINES.items()
     }
-    assert scores["copy"] < 0.85
-    assert all(score > 0.93 for name, score in scores.items() if name != "copy")
+    unmoved = ("copy", "interpolation")
+    assert max(scores[name] for name in unmoved) < 0.85
+    assert all(score > 0.93 for name, score in scores.items() if name not in unmoved)
     assert scores["registration+random-walker"] > 0.96
 
 
@@ -73,16 +89,14 @@ def test_the_cycle_gate_knows_a_mask_that_has_gone_astray(moving):
 def test_the_first_refused_slice_ends_the_way(moving):
     truth, image = moving
     annotated = {2: truth[2]}
-    found = propagate(
-        BASELINES["copy"].step, image, SPACING, annotated, lambda index, *_: index != 4
-    )
+    found = walk(BASELINES["copy"], image, annotated, lambda index, *_: index != 4)
     assert found.any(axis=(1, 2)).tolist() == [True] * 4 + [False] * 3
 
 
 def test_annotated_slices_meet_half_way_and_need_no_gate(moving):
     truth, image = moving
     annotated = {1: truth[1], 5: truth[5]}
-    found = propagate(BASELINES["copy"].step, image, SPACING, annotated, lambda *_: False)
+    found = walk(BASELINES["copy"], image, annotated, lambda *_: False)
     sources = [1 if (mask == truth[1]).all() else 5 for mask in found[1:6]]
     assert sources == [1, 1, 1, 5, 5]
     assert not found[0].any()
@@ -92,7 +106,7 @@ def test_annotated_slices_meet_half_way_and_need_no_gate(moving):
 def test_an_annotated_absent_slice_ends_the_way(moving):
     truth, image = moving
     annotated = {2: truth[2], 5: np.zeros_like(truth[5])}
-    found = propagate(BASELINES["copy"].step, image, SPACING, annotated, yes)
+    found = walk(BASELINES["copy"], image, annotated, yes)
     assert found.any(axis=(1, 2)).tolist() == [True] * 5 + [False] * 2
 
 
@@ -100,7 +114,7 @@ def test_annotated_slices_stay_as_drawn(moving):
     _, image = moving
     drawn = disc(40, 20, 5)
     for baseline in BASELINES.values():
-        found = propagate(baseline.step, image, SPACING, {3: drawn}, yes)
+        found = walk(baseline, image, {3: drawn}, yes)
         assert (found[3] == drawn).all()
 
 
@@ -109,7 +123,7 @@ def test_a_structure_of_one_pixel_is_no_trouble(moving):
     point = np.zeros_like(truth[0])
     point[30, 30] = True
     for baseline in BASELINES.values():
-        found = propagate(baseline.step, image, SPACING, {3: point}, yes)
+        found = walk(baseline, image, {3: point}, yes)
         assert found.shape == image.shape
 
 
@@ -118,7 +132,28 @@ def test_supports_of_another_subject_are_laid_over_this_one():
     other = np.roll(image, 4, axis=2)
     alignment = Alignment(image, other, (1.5, 1.5, 5), (1.5, 1.5, 5))
     assert alignment.image.shape == image.shape
-    laid = alignment.lay({4: np.roll(truth[4], 4, axis=1)})
-    ((index, mask),) = laid.items()
+    laid = alignment.lay(4, np.roll(truth[4], 4, axis=1))
+    assert laid is not None
+    index, mask = laid
     assert abs(index - 4) <= 1
     assert dice(truth[4], mask) > 0.85
+
+
+def test_nothing_is_walked_outside_the_slices_asked_for(moving):
+    truth, image = moving
+    step = BASELINES["copy"].on(image, SPACING)
+    assert sorted(propagate(step, {3: truth[3]}, yes, range(2, 5))) == [2, 3, 4]
+
+
+def test_interpolation_is_half_way_between_two_annotated_slices():
+    low, high = disc(32, 32, 6), disc(32, 32, 14)
+    found = interpolate({2: low, 6: high}, SPACING)
+    assert sorted(found) == [3, 4, 5]
+    assert dice(found[4], disc(32, 32, 10)) > 0.98
+    assert (low & ~found[3]).sum() == (found[5] & ~high).sum() == 0
+
+
+def test_interpolation_needs_the_structure_on_both_sides(moving):
+    truth, _ = moving
+    assert interpolate({2: truth[2]}, SPACING) == {}
+    assert interpolate({2: truth[2], 5: np.zeros_like(truth[5])}, SPACING) == {}

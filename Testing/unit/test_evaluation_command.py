@@ -1,0 +1,305 @@
+"""`fobsam evaluate`: whom it asks, what it refuses, what it writes and takes up again."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from evaluation_subjects import CopySession, make_dataset
+from PIL import Image
+from typer.testing import CliRunner
+
+from FoBSAMLib import cli
+from FoBSAMLib.errors import FoBSAMError
+from FoBSAMLib.evaluation import command, tool
+from FoBSAMLib.evaluation.cases import PAIRS, Case, find_cases
+from FoBSAMLib.evaluation.cost import Cost, measure_cost
+from FoBSAMLib.evaluation.datasets import Dataset, find_dataset
+from FoBSAMLib.evaluation.settings import Settings
+from FoBSAMLib.evaluation.tables import markdown
+
+pytestmark = pytest.mark.filterwarnings("ignore:Please import:DeprecationWarning")
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return make_dataset(Path(tmp_path_factory.mktemp("chaos")))
+
+
+@pytest.fixture
+def folder(dataset: Dataset) -> Path:
+    return dataset.files[3][0].parent
+
+
+@pytest.fixture
+def copying(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stand-in for the tool, and no process of its own that would measure its cost."""
+    monkeypatch.setattr(tool, "ToolSession", CopySession)
+    monkeypatch.setattr(command, "measure_cost", lambda *_: Cost(19, "liver", 1.5, 800.0, {}))
+
+
+@pytest.mark.usefixtures("copying")
+def test_json_and_markdown_are_written_as_it_goes(folder, tmp_path):
+    files = {"json_file": tmp_path / "a.json", "markdown_file": tmp_path / "a.md"}
+    seen: list[tuple[int, int, int | None]] = []
+
+    def progress(done: int, total: int, subject: int | None) -> None:
+        seen.append((done, total, subject))
+        held = json.loads(files["json_file"].read_text())["records"]
+        assert len({record["subject"] for record in held}) == done
+
+    document = command.run(
+        "chaos", folder, subjects=[19, 20], methods=["fobsam", "copy"], progress=progress, **files
+    )
+    assert seen == [(0, 2, None), (1, 2, 19), (2, 2, 20)]
+    assert json.loads(files["json_file"].read_text()) == document
+    assert files["markdown_file"].read_text() == markdown(document)
+    assert document["machine"]["jobs"] == 1
+    assert document["cost"]["first_result_s"] == 1.5
+    # A record a line, so that two files can be compared.
+    lines = files["json_file"].read_text().splitlines()
+    assert sum('"method"' in line for line in lines) == len(document["records"])
+
+
+@pytest.mark.usefixtures("copying")
+def test_an_interrupted_run_goes_on_where_it_stopped(folder, tmp_path):
+    file = tmp_path / "a.json"
+    first = command.run("chaos", folder, subjects=[20], methods=["fobsam"], json_file=file)
+    seen: list[int | None] = []
+    second = command.run(
+        "chaos",
+        folder,
+        subjects=[19, 20],
+        methods=["fobsam"],
+        json_file=file,
+        resume=True,
+        progress=lambda done, total, subject: seen.append(subject),
+    )
+    assert seen == [None, 19]
+    assert second["records"][-len(first["records"]) :] == first["records"]
+    for other in (
+        {"protocol": "whole"},
+        {"suggestions": ["middle"]},
+        {"segmenters": ["random-walker"]},
+        {"setting": "I"},
+    ):
+        asked = {"methods": ["fobsam"], "json_file": file, "resume": True, **other}
+        with pytest.raises(FoBSAMError, match="another question"):
+            command.run("chaos", folder, subjects=[19], **asked)
+
+
+@pytest.mark.usefixtures("copying")
+def test_other_weights_of_the_same_name_are_another_question(folder, tmp_path):
+    """A run that goes on must not mix the answers of two weights files."""
+    weights = tmp_path / "own.pth"
+    weights.write_bytes(b"first")
+    asked = {
+        "subjects": [19],
+        "methods": ["copy"],
+        "generators": [f"fob-lite:{weights}"],
+        "json_file": tmp_path / "a.json",
+    }
+    command.run("chaos", folder, **asked)
+    command.run("chaos", folder, **asked, resume=True)
+    weights.write_bytes(b"second")
+    with pytest.raises(FoBSAMError, match="another question"):
+        command.run("chaos", folder, **asked, resume=True)
+
+
+def test_two_jobs_find_what_one_finds(folder):
+    one, two = (
+        command.run("chaos", folder, subjects=[19, 20], methods=["copy"], jobs=jobs)
+        for jobs in (1, 2)
+    )
+    assert [r["dice"] for r in one["records"]] == [r["dice"] for r in two["records"]]
+    assert two["machine"]["jobs"] == 2
+
+
+@pytest.mark.usefixtures("copying")
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"protocol": "fib"}, "protocol 'fib'"),
+        ({"jobs": 0}, "One job|one job"),
+        ({"json_file": Path("missing") / "a.json"}, "missing"),
+        ({"html_file": Path("missing") / "a.html"}, "missing"),
+        ({"protocol": "skin"}, "not for chaos"),
+        ({"ablation": True}, "--protocol fob or skin"),
+        ({"protocol": "fob", "subjects": None, "folds": ["1"]}, "public subjects"),
+        ({"folds": ["1"]}, "not both"),
+        ({"generators": ["fob-light"]}, "fob-lite"),
+        ({"generators": ["fob-paper"]}, "checkpoints"),
+        ({"generators": ["fob-lite:cv{cv}.safetensors"]}, "of a fold"),
+        ({"protocol": "whole", "subjects": [3]}, "on itself"),
+        ({"protocol": "fob", "subjects": [3]}, "on itself"),
+    ],
+)
+def test_what_cannot_work_is_said_before_the_work(folder, monkeypatch, wrong, said):
+    monkeypatch.setattr(command, "_evaluate", lambda *_: pytest.fail("it began"))
+    with pytest.raises(FoBSAMError, match=said):
+        command.run("chaos", folder, **{"subjects": [19], **wrong})
+
+
+@pytest.mark.usefixtures("copying")
+def test_the_command_is_kept_without_the_folders_of_its_outputs(folder, tmp_path, monkeypatch):
+    files = ["--json", str(tmp_path / "a.json"), f"--markdown={tmp_path / 'a.md'}"]
+    monkeypatch.setattr(
+        sys, "argv", ["fobsam", "evaluate", "chaos", "data", *files, "--organ", "left kidney"]
+    )
+    document = command.run("chaos", folder, subjects=[19], organs=["liver"], methods=["copy"])
+    assert document["command"] == (
+        "fobsam evaluate chaos data --json a.json --markdown=a.md --organ 'left kidney'"
+    )
+
+
+@pytest.mark.usefixtures("copying")
+def test_every_option_of_the_command_line_is_part_of_the_question(folder, tmp_path):
+    arguments = "--protocol fob --subject 19 --organ liver --method fobsam --method interpolation"
+    arguments += f" --segmenter compact --segmenter random-walker --json {tmp_path / 'a.json'}"
+    result = CliRunner().invoke(cli.app, ["evaluate", "chaos", str(folder), *arguments.split()])
+    assert result.exit_code == 0, result.output
+    question = json.loads((tmp_path / "a.json").read_text())["question"]
+    assert question == {
+        "dataset": "chaos",
+        "protocol": "fob",
+        "organs": ["liver"],
+        "methods": ["fobsam", "interpolation"],
+        "slices_annotated": 1,
+        "suggestions": ["tool"],
+        "generators": ["fob-lite"],
+        "segmenters": ["compact", "random-walker"],
+        "device": "auto",
+        "setting": None,
+        "train_on": None,
+        "ablation": False,
+        "folds": None,
+    }
+
+
+def test_the_cost_is_measured_in_a_process_of_its_own(dataset):
+    cost = measure_cost(dataset, 19, "liver", "fob-lite", "compact", "cpu")
+    assert 0.1 < cost.first_result_s < 60
+    assert 50 < cost.peak_memory_mb < 4000
+    assert cost.models["device"] == "cpu"
+
+
+def test_the_page_shows_the_worst_slices_of_the_tool(folder, tmp_path):
+    """With the real tool, which is asked for them again."""
+    command.run(
+        "chaos",
+        folder,
+        "fob",
+        subjects=[19],
+        organs=["right kidney"],
+        methods=["fobsam"],
+        html_file=tmp_path / "report.html",
+    )
+    (picture,) = (tmp_path / "report_files").iterdir()
+    assert Image.open(picture).size[0] > 200
+    assert f"report_files/{picture.name}" in (tmp_path / "report.html").read_text()
+
+
+def everyone(dataset: Dataset) -> Dataset:
+    """As if all of the public set were on disk."""
+    files = dict.fromkeys(dataset.description.ids, dataset.files[3])
+    return replace(dataset, files=files)
+
+
+def test_published_folds_are_taken_where_all_of_the_set_is_there(dataset):
+    settings = Settings(("liver",))
+    cases = find_cases(everyone(dataset), "fob", settings, None, None)
+    assert cases[:5] == [Case(n, 3, "1") for n in (1, 2, 5, 8)] + [Case(8, 13, "2")]
+    # Five count twice and the five supports never.
+    assert len(cases) == 20
+    assert len({case.query for case in cases}) == 15
+    once = find_cases(everyone(dataset), "whole", settings, None, None)
+    assert sorted({case.query for case in cases}) == [case.query for case in once]
+    assert {case.support for case in once} == {case.support for case in cases}
+    (*_, last) = find_cases(everyone(dataset), "fob", settings, None, ["1"])
+    assert last == Case(8, 3, "1")
+    with pytest.raises(FoBSAMError, match="no fold 6"):
+        find_cases(everyone(dataset), "fob", settings, None, ["6"])
+
+
+def test_a_part_of_the_set_is_checked_from_its_own_support(dataset):
+    cases = find_cases(dataset, "fob", Settings(("liver",)), [19, 20], None)
+    assert cases == [Case(19, 3), Case(20, 3)]
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Thirteen of two classes: a dark spot on skin, each at its own place."""
+    folder = Path(tmp_path_factory.mktemp("skin"))
+    random = np.random.default_rng(0)
+    lines = ["image_id,class"]
+    rows, columns = np.ogrid[:64, :80]
+    for number in range(1, 14):
+        row, column = 32 + random.integers(-6, 7), 40 + random.integers(-8, 9)
+        spot = (rows - row) ** 2 + (columns - column) ** 2 < 13**2
+        skin = np.where(spot[..., None], (110, 70, 60), (225, 180, 165))
+        image = skin + random.normal(0, 6, (64, 80, 3))
+        name = f"ISIC_{number:07d}"
+        Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(folder / f"{name}.jpg")
+        Image.fromarray(np.uint8(255 * spot)).save(folder / f"{name}_segmentation.png")
+        lines.append(f"{name},{'melanoma' if number <= 7 else 'nevus'}")
+    (folder / "class_id.csv").write_text("\n".join(lines))
+    return folder
+
+
+def test_setting_one_of_skin_pairs_each_photograph_with_the_one_before(photographs):
+    dataset = find_dataset("isic", photographs)
+    settings = Settings(("melanoma", "nevus"), setting="I")
+    cases = find_cases(dataset, "skin", settings, None, None)
+    folds = {fold.name: fold.queries for fold in dataset.folds()}
+    assert cases
+    for case in cases:
+        of_class = [
+            n for n in folds[case.fold] if dataset.classes[n] == dataset.classes[case.query]
+        ]
+        assert of_class.index(case.query) == of_class.index(case.support) + 1
+    assert len(cases) == 13 - 10
+
+
+def test_setting_two_of_skin_draws_pairs_of_one_class_at_random_but_always_the_same(photographs):
+    dataset = find_dataset("isic", photographs)
+    settings = Settings(("melanoma", "nevus"), setting="II")
+    cases = find_cases(dataset, "skin", settings, None, None)
+    assert cases == find_cases(dataset, "skin", settings, None, None)
+    # Fewer photographs than pairs: each pair once.
+    assert len(cases) == 7 * 6 + 6 * 5 < PAIRS
+    assert all(dataset.classes[one.query] == dataset.classes[one.support] for one in cases)
+    assert all(one.query != one.support for one in cases)
+    assert len(set(cases)) == len(cases)
+
+
+def test_photographs_are_segmented_from_one_another(photographs):
+    """With the real tool."""
+    document = command.run(
+        "isic", photographs, "skin", setting="I", organs=["melanoma"], ablation=True, device="cpu"
+    )
+    records = document["records"]
+    by_method = {record["method"]: record for record in records}
+    assert set(by_method) == {
+        "fobsam",
+        "fob-prompts",
+        "prototype-prompts",
+        "copy",
+        "registration",
+        "random-walker",
+        "registration+random-walker",
+        "ablation",
+    }
+    assert all(record["presence"] == "given" and record["support"] for record in records)
+    assert by_method["fobsam"]["dice"] > 0.6
+    variants = [record["ablation"] for record in records if record["method"] == "ablation"]
+    assert {one["points"] for one in variants} == {0, 1, 2, 3, 4, 6, 8, 10}
+    assert {(one["refinement"], one["context"]) for one in variants} == {
+        (True, True),
+        (True, False),
+        (False, True),
+        (False, False),
+    }
