@@ -48,6 +48,8 @@ class Session(Protocol):
         structures: list[str] | None = None,
         slices: range | None = None,
         cancel: Cancel = lambda: False,
+        *,
+        holding: bool = False,
     ) -> Iterator[SliceResult]:
         """Find the structures in the query slices; each result comes as soon as it is known.
 
@@ -59,6 +61,8 @@ class Session(Protocol):
             slices: query slices along the support's axis; all for None. Annotated slices are
                 never queries.
             cancel: asked between slices; True ends the run, what was found stays.
+            holding: the structures are known to be in every wanted slice: none is judged empty
+                for want of presence.
         """
 
     def correct(self, structure: str, index: int, prompts: Prompts) -> SliceResult:

@@ -44,7 +44,7 @@ class Evidence:
     ``cycle`` and ``watch_cycle``: Dice with the annotation of each chain's mask carried straight
     back; ``agreement``: Dice of the two chains; ``distance`` from the annotated slice in mm;
     ``shift``: how far the mask's mean intensity is from the annotated one's, in its standard
-    deviations.
+    deviations; ``presence`` and ``quality``: the generator's own word, None where it has none.
     """
 
     cycle: float
@@ -52,6 +52,8 @@ class Evidence:
     agreement: float
     distance: float
     shift: float
+    presence: float | None
+    quality: float | None
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ class Chain:
         #: The second chain's probability in the slice it has come to, float32 [256, 256].
         self.watch = self.annotated.inside.astype(np.float32)
         self.at = source
+        self.proposal: Proposal | None = None
         self.watch_walker = CompactSegmenter()
 
     def step(self, index: int) -> Found:
@@ -105,7 +108,7 @@ class Chain:
         prompts, probability = segment_slice(slices, index, proposal)
         item = Remembered(features, slices.grid.mask_to_network(probability))
         self.recent = [*self.recent, item][-RECENT:]
-        self.at = index
+        self.at, self.proposal = index, proposal
         return Found(index, probability, prompts)
 
     def _carry_watch(self, index: int, prompts: Prompts) -> None:
@@ -133,6 +136,8 @@ class Chain:
             agreement=dice(mask, watch),
             distance=abs(self.at - self.source) * self.slices.volume.step(self.slices.axis),
             shift=self._shift(mask),
+            presence=self.proposal.presence if self.proposal else None,
+            quality=self.proposal.quality if self.proposal else None,
         )
 
     def _shift(self, mask: np.ndarray) -> float:

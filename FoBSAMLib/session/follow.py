@@ -35,6 +35,8 @@ def follow(
     absent: set[int],
     wanted: range,
     cancel: Cancel = lambda: False,
+    *,
+    holding: bool = False,
 ) -> Iterator[Outcome]:
     """Segment the wanted slices, outward from the annotated ones.
 
@@ -43,6 +45,7 @@ def follow(
         absent: slices known not to hold the structure.
         wanted: the slices to give results for, step 1.
         cancel: asked before every slice; True ends the run.
+        holding: every wanted slice is known to hold the structure.
 
     Yields:
         An outcome for every wanted slice that is neither annotated nor known to be empty.
@@ -58,7 +61,7 @@ def follow(
                 yield from _between(slices, annotated, low, high, inside, cancel)
         for source, direction in [(n, d) for n in present for d in (-1, 1)]:
             way = _way_out(source, direction, present, absent, slices.count)
-            yield from _outward(slices, annotated, source, way, wanted, cancel)
+            yield from _outward(slices, annotated, source, way, wanted, cancel, holding)
 
     for outcome in ways():
         done.add(outcome.index)
@@ -91,6 +94,7 @@ def _outward(
     way: range,
     wanted: range,
     cancel: Cancel,
+    holding: bool,
 ) -> Iterator[Outcome]:
     """Follow the structure until it ends, or until no wanted slice lies ahead."""
     ahead = [n for n in way if n in wanted]
@@ -103,7 +107,7 @@ def _outward(
         found = chain.step(index)
         verdict = judge(chain.weigh())
         mask = clean(found.probability >= 0.5)
-        if verdict.presence < PRESENT or not mask.any():
+        if not holding and (verdict.presence < PRESENT or not mask.any()):
             # What lies beyond is not walked, and no surer than this slice.
             end = Verdict(verdict.presence, 1 - verdict.presence)
             for beyond in [n for n in ahead if (n - index) * way.step >= 0]:

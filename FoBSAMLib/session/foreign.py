@@ -1,8 +1,8 @@
 """From annotated slices of another image: where in this one is the structure?
 
-Every support is matched with slices throughout the query volume. The slice whose mask, carried
-back to the support, fits best there becomes the structure's anchor; from it the structure is
-followed as from an annotated slice.
+Every support is matched with slices throughout the query volume. The slice in which the generator
+is surest, and whose mask, carried back to the support, fits best, becomes the structure's anchor;
+from it the structure is followed as from an annotated slice.
 """
 
 from __future__ import annotations
@@ -24,9 +24,7 @@ from FoBSAMLib.session.slices import ImageSlices
 
 #: Distance between the slices tried as anchors, in mm.
 STRIDE_MM = 8.0
-#: An anchor that fits less well than this is none: the structure is judged not to be there. A weak
-#: test: of twelve organs of training subjects all score above 0.7 where they are, and where they
-#: are not, four score below 0.6.
+#: An anchor that fits less well than this is none: the structure is judged not to be there.
 FOUND = 0.6
 
 
@@ -87,7 +85,11 @@ def _try(slices: ImageSlices, index: int, support: ForeignSupport) -> Anchor | N
         return None
     here = Remembered(features, slices.grid.mask_to_network(mask))
     back = carry_back(support.slices, support.at, remembered.features, here, foreign=True)
-    return Anchor(index, mask, prompts, dice(back, remembered.inside))
+    score = dice(back, remembered.inside)
+    if proposal.presence is not None and proposal.quality is not None:
+        # As much the generator's own word as the way back: each errs in cases of its own.
+        score = (score * proposal.presence * proposal.quality) ** (1 / 3)
+    return Anchor(index, mask, prompts, score)
 
 
 def follow_foreign(
@@ -95,19 +97,21 @@ def follow_foreign(
     supports: Sequence[ForeignSupport],
     wanted: range,
     cancel: Cancel = lambda: False,
+    *,
+    holding: bool = False,
 ) -> Iterator[Outcome]:
     """Segment the wanted slices of an image from annotated slices of another; as `follow`."""
     anchor = find_anchor(slices, supports, wanted, cancel)
     if cancel():
         return
-    if anchor is None or anchor.score < FOUND:
+    if anchor is None or (anchor.score < FOUND and not holding):
         score = anchor.score if anchor else 0.0
         empty = np.zeros(slices.image(0).shape, bool)
         for index in wanted:
             yield Outcome(index, empty, Prompts(), Verdict(score, 1 - score))
         return
     yield Outcome(anchor.at, anchor.mask, anchor.prompts, Verdict(anchor.score, anchor.score))
-    for outcome in follow(slices, {anchor.at: anchor.mask}, set(), wanted, cancel):
+    for outcome in follow(slices, {anchor.at: anchor.mask}, set(), wanted, cancel, holding=holding):
         presence, confidence = outcome.verdict
         if outcome.mask.any():
             # No slice is surer than the anchor from which it was reached.

@@ -81,6 +81,8 @@ class LocalSession:
         structures: list[str] | None = None,
         slices: range | None = None,
         cancel: Callable[[], bool] = lambda: False,
+        *,
+        holding: bool = False,
     ) -> Iterator[SliceResult]:
         """Find the structures in the query slices; each result comes as soon as it is known.
 
@@ -89,6 +91,8 @@ class LocalSession:
             slices: query slices along the support's axis; all for None. Annotated slices are
                 never queries.
             cancel: asked between slices; True ends the run, features are kept.
+            holding: the structures are known to be in every wanted slice: none is judged empty
+                for want of presence.
 
         Raises:
             FoBSAMError: no image or supports set, nothing to find (``bad_request``), or too
@@ -104,7 +108,7 @@ class LocalSession:
             return cancel() or self._state.found is not found
 
         for structure in chosen:
-            run = partial(self._outcomes, image, support, structure, wanted, stop)
+            run = partial(self._outcomes, image, support, structure, wanted, stop, holding)
             for result in self._results_of(structure, run):
                 if stop():
                     return
@@ -234,16 +238,17 @@ class LocalSession:
         structure: Structure,
         wanted: range,
         cancel: Callable[[], bool],
+        holding: bool,
     ) -> Iterator[Outcome]:
         annotated = {n: support.mask(structure, n) for n in support.indices(structure)}
         slices = self._slices_of(image, support.axis)
         if self._state.own:
             absent = set(support.absent.get(structure.name, ()))
-            yield from follow(slices, annotated, absent, wanted, cancel)
+            yield from follow(slices, annotated, absent, wanted, cancel, holding=holding)
             return
         other = self._slices_of(support.volume, support.axis)
         supports = [ForeignSupport(other, n, mask) for n, mask in annotated.items()]
-        yield from follow_foreign(slices, supports, wanted, cancel)
+        yield from follow_foreign(slices, supports, wanted, cancel, holding=holding)
 
     def _results_of(
         self, structure: Structure, run: Callable[[], Iterator[Outcome]]

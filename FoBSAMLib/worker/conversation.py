@@ -115,6 +115,8 @@ class Conversation:
         structures: list[str] | None = None,
         slices: range | None = None,
         cancel: Cancel = lambda: False,
+        *,
+        holding: bool = False,
     ) -> Steps[None]:
         """See `Session.segment`. Closed early, the worker stops too and stays warm."""
         names = [structure.name for structure in self.state.structures(structures)]
@@ -126,7 +128,8 @@ class Conversation:
             client = None
             try:
                 client = yield from self._connect()
-                with closing(self._stream(client, names, wanted, cancel)) as results:
+                run = self._stream(client, names, wanted, cancel, holding)
+                with closing(run) as results:
                     for result in results:
                         # What came before a worker died is not given again by the next one.
                         if result is None:
@@ -282,11 +285,13 @@ class Conversation:
         structures: list[str],
         slices: range,
         cancel: Cancel,
+        holding: bool,
     ) -> Steps[None]:
         message = m.Segment(
             client.number(),
             tuple(structures),
             (slices.start, slices.stop, slices.step),
+            holding,
         )
         client.send(message)
         self._running.add(message.id)

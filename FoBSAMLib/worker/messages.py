@@ -128,11 +128,12 @@ class SetSupports(Message):
 @dataclass(frozen=True)
 class Segment(Message):
     """Find the structures named (all for None) in a range of slices: start, stop and step (all
-    slices for None)."""
+    slices for None); ``holding``: they are known to be in all of these."""
 
     type = "segment"
     structures: tuple[str, ...] | None = None
     slices: tuple[int, int, int] | None = None
+    holding: bool = False
 
 
 @dataclass(frozen=True)

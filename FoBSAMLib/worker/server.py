@@ -278,7 +278,12 @@ class Server:
         structures = None if message.structures is None else list(message.structures)
         slices = None if message.slices is None else _range(*message.slices)
         total = self._count(structures, slices, own=session.own)
-        results = session.segment(structures, slices, lambda: self._is_cancelled(request))
+        results = session.segment(
+            structures,
+            slices,
+            lambda: self._is_cancelled(request),
+            holding=message.holding,
+        )
         self._send(m.Progress(request, 0, total))
         for done, result in enumerate(results, 1):
             self._send_result(request, result)

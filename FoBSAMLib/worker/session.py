@@ -118,9 +118,12 @@ class WorkerSession:
         structures: list[str] | None = None,
         slices: range | None = None,
         cancel: Cancel = lambda: False,
+        *,
+        holding: bool = False,
     ) -> Iterator[SliceResult]:
         """See `Session.segment`. Given up early, the worker stops too and stays warm."""
-        with closing(self._conversation.segment(structures, slices, cancel)) as steps:
+        run = self._conversation.segment(structures, slices, cancel, holding=holding)
+        with closing(run) as steps:
             for result in steps:
                 if result is not None:
                     yield result
