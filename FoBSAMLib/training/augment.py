@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from FoBSAMLib.generator.background import cell_centres
+from FoBSAMLib.generator.ring import DISTANCE, POINTS
 from FoBSAMLib.training.episodes import Episode
 
 
@@ -31,6 +33,8 @@ PATIENT = Warp(15.0, 0.08, 1.3, 0.12, 0.035)
 #: How often left and right, top and bottom are exchanged.
 MIRRORED = (0.5, 0.25)
 GAMMA = (0.6, 1.6)
+#: Directions in which a ring is looked for.
+RAYS = 64
 #: Knots of the random curve that other intensities are drawn from.
 KNOTS = 6
 
@@ -74,18 +78,15 @@ def augment(episode: Episode) -> Shown:
     masks = (stacked[:, :, 1:] > 0.5).float().transpose(1, 2)
     masks[:, :, -1] *= ~ends[:, None]
     images = change_intensities(stacked[:, :, 0], apart=foreign)
-    rings, ringed = _warped_rings(episode, grid)
-    return Shown(images[:, :, None], masks[:, :, :, None], rings, ringed, foreign)
-
-
-def _warped_rings(episode: Episode, grid: Tensor) -> tuple[Tensor, Tensor]:
-    groups, structures, slices, points = episode.rings.shape[:4]
-    rings = episode.rings.float().transpose(1, 2).reshape(groups * slices, -1, 2)
-    rings = find_in_grid(2 * rings - 1, grid) / 2 + 0.5
-    rings = rings.view(groups, slices, structures, points, 2).transpose(1, 2)
-    inside = ((rings > 0) & (rings < 1)).all(-1).all(-1)
-    known = episode.rings.flatten(3).amax(-1) > 0
-    return rings.clamp(0, 1), known & inside
+    rings, ringed = find_rings(masks.flatten(0, 2))
+    shape = masks.shape[:3]
+    return Shown(
+        images[:, :, None],
+        masks[:, :, :, None],
+        rings.unflatten(0, shape),
+        ringed.unflatten(0, shape),
+        foreign,
+    )
 
 
 def _uniform(low: float, high: float, shape: tuple[int, ...], device: torch.device) -> Tensor:
@@ -121,24 +122,6 @@ def compose(outer: Tensor, inner: Tensor) -> Tensor:
     still = identity(1, outer.device, size).permute(0, 3, 1, 2)
     moved = F.grid_sample(maps - still, inner, align_corners=False, padding_mode="border")
     return moved.permute(0, 2, 3, 1) + inner
-
-
-def find_in_grid(points: Tensor, grid: Tensor, steps: int = 12) -> Tensor:
-    """Where points [n, p, 2] of the original come to lie, both from -1 to 1: the places at which
-    the grids [n, h, w, 2] sample them, by fixed-point iteration."""
-    maps = grid.permute(0, 3, 1, 2)
-    # Grids that mirror are turned round first, so that the iteration converges.
-    middle = grid.shape[1] // 2
-    across = grid[:, middle, -1, 0] - grid[:, middle, 0, 0]
-    down = grid[:, -1, middle, 1] - grid[:, 0, middle, 1]
-    turn = torch.sign(torch.stack([across, down], -1))[:, None]
-    places = points * turn
-    for _ in range(steps):
-        sampled = F.grid_sample(
-            maps, places[:, :, None], align_corners=False, padding_mode="border"
-        )[..., 0].transpose(1, 2)
-        places = places + 0.8 * (points - sampled) * turn
-    return places
 
 
 def change_intensities(images: Tensor, *, apart: bool) -> Tensor:
@@ -188,3 +171,45 @@ def end_structure(image: Tensor, mask: Tensor, other: Tensor) -> Tensor:
     grown = F.max_pool2d(mask, 9, 1, 4)
     soft = F.avg_pool2d(F.avg_pool2d(grown, 9, 1, 4), 9, 1, 4)
     return image * (1 - soft) + other * soft
+
+
+def find_rings(masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Background points round masks [n, 256, 256] in {0, 1}, on the device.
+
+    As `ring.sample_ring` finds them, but seen from the centre: what lies behind the outermost
+    part of a winding structure gets no points. Returns normalised points [n, p, 2], and whether
+    there is a ring that lies within the slice, [n].
+    """
+    count, device = len(masks), masks.device
+    small = F.avg_pool2d(masks[:, None], 2)  # two pixels are exact enough
+    size = small.shape[-1]
+    reach = int(DISTANCE / 2)
+    steps = torch.arange(-reach, reach + 1, device=device)
+    disc = (steps[:, None] ** 2 + steps**2 <= reach**2).float()[None, None]
+    grown = (F.conv2d((small >= 0.5).float(), disc, padding=reach) > 0.5).float()
+    area = small.sum((2, 3)) + 1e-6
+    centre = (small.flatten(2) @ cell_centres(size, device))[:, 0] / area
+    angle = math.pi - torch.arange(RAYS, device=device) * (2 * math.pi / RAYS)
+    rays = torch.stack([angle.cos(), angle.sin()], -1)
+    lengths = (torch.arange(size, device=device) + 0.5) / size
+    places = centre[:, None, None] + rays[:, None] * lengths[:, None]
+    inside = F.grid_sample(grown, 2 * places - 1, mode="nearest", align_corners=False)[:, 0] > 0.5
+    last = torch.where(inside, lengths, 0.0).amax(2)
+    outline = centre[:, None] + rays * last[:, :, None]
+    rings = _along(outline, POINTS)
+    known = (masks.amax((1, 2)) > 0) & ((rings > 0) & (rings < 1)).flatten(1).all(1)
+    return rings.clamp(0, 1).view(count, POINTS, 2), known
+
+
+def _along(outline: Tensor, count: int) -> Tensor:
+    """``count`` points evenly along closed polygons [n, corners, 2], from their first corner."""
+    closed = torch.cat([outline, outline[:, :1]], 1)
+    pieces = (closed[:, 1:] - closed[:, :-1]).norm(dim=2)
+    ends = F.pad(pieces.cumsum(1), (1, 0))
+    wanted = ends[:, -1:] * torch.arange(count, device=outline.device) / count
+    at = torch.searchsorted(ends, wanted, right=True).clamp(1, pieces.shape[1])
+    start = ends.gather(1, at - 1)
+    share = (wanted - start) / pieces.gather(1, at - 1).clamp_min(1e-6)
+    pick = at[..., None].expand(-1, -1, 2)
+    low, high = closed.gather(1, pick - 1), closed.gather(1, pick)
+    return low + share[..., None] * (high - low)

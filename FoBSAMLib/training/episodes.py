@@ -19,8 +19,6 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from FoBSAMLib.generator.ring import POINTS, sample_ring
-
 SIZE = 256
 #: Slices of an episode: the annotated one and those it is followed through.
 SLICES = 4
@@ -121,8 +119,7 @@ class Episode(NamedTuple):
     """g groups of `SLICES` slices with m structures in each, as drawn: not augmented yet.
 
     ``images`` [g, s, 256, 256] float16, the annotated slice first; ``masks`` [g, m, s, 256, 256]
-    bool; ``rings`` [g, m, s, p, 2], normalised background points (0 where there is no ring);
-    ``ends`` [g] bool, whether the structures are to be taken out of the last slice; ``fill``
+    bool; ``ends`` [g] bool, whether the structures are to be taken out of the last slice; ``fill``
     [g, 256, 256] float16, the slice that takes their place; ``foreign``: every slice is its own
     patient's, seen from the annotated one; ``strong``: the slices are one patient's and are to
     be made to look like several.
@@ -130,7 +127,6 @@ class Episode(NamedTuple):
 
     images: Tensor
     masks: Tensor
-    rings: Tensor
     ends: Tensor
     fill: Tensor
     foreign: Tensor
@@ -194,12 +190,10 @@ class EpisodeSampler:
             group = draw()
             if group is not None:
                 drawn.append(group)
-        rings = np.stack([[[_ring(m) for m in masks] for masks in d.masks] for d in drawn])
         foreign = kind.startswith("foreign")
         return Episode(
             torch.from_numpy(np.stack([d.images for d in drawn])),
             torch.from_numpy(np.stack([d.masks for d in drawn])),
-            torch.from_numpy(rings),
             torch.tensor([d.ends and not foreign for d in drawn]),
             torch.from_numpy(np.stack([d.fill for d in drawn])),
             torch.tensor(foreign),
@@ -321,8 +315,3 @@ class EpisodeSampler:
 
     def _one(self, choices):  # type: ignore[no-untyped-def]
         return choices[int(self.rng.integers(len(choices)))]
-
-
-def _ring(mask: np.ndarray) -> np.ndarray:
-    ring = sample_ring(mask)
-    return (ring + 0.5) / SIZE if len(ring) else np.zeros((POINTS, 2), np.float32)

@@ -10,10 +10,11 @@ from torch.nn import functional as F
 from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.generator.background import REFINEMENTS, Refinement, soft_argmax
 from FoBSAMLib.generator.base import Remembered
-from FoBSAMLib.generator.lite import FobLite
+from FoBSAMLib.generator.lite import FobLite, body_places
 from FoBSAMLib.generator.matching import read_anywhere, read_nearby
 from FoBSAMLib.generator.registry import create
-from FoBSAMLib.generator.ring import sample_ring
+from FoBSAMLib.training.episodes import Episode
+from FoBSAMLib.training.lite import WEIGHTS, LiteRecipe
 from FoBSAMLib.training.losses import nearest_order
 
 
@@ -77,9 +78,42 @@ def test_matching_anywhere_finds_what_moved_far():
     values = torch.zeros(1, 1, 4, 32, 32)
     values[..., 2:8, 2:8] = 1
     query = key[:, 0].roll((18, 20), (2, 3))
-    found = read_anywhere(query, key, values, torch.tensor(60.0)).values
+    nowhere = torch.zeros(1, 2, 32, 32)
+    places = (nowhere, nowhere[:, None])
+    found = read_anywhere(query, key, values, torch.tensor(60.0), torch.tensor(20.0), places).values
     wanted = values[:, 0].roll((18, 20), (2, 3))
     assert ((found > 0.5) == (wanted > 0.5)).float().mean() > 0.99
+
+
+def test_of_two_that_look_alike_the_one_in_the_same_place_of_the_body_is_taken():
+    key = F.normalize(torch.ones(1, 1, 4, 16, 16), dim=2)
+    values = torch.zeros(1, 1, 16, 16, 16)
+    values[..., :8] = 1  # the left half
+    x = torch.linspace(0, 1, 16).expand(1, 1, 16, 16)
+    places = torch.cat([x, torch.zeros_like(x)], 1)
+    cost = torch.tensor(100.0)
+    found = read_anywhere(
+        key[:, 0], key, values, torch.tensor(40.0), cost, (places, places[:, None])
+    )
+    assert (found.values[..., :6] > 0.7).all()
+    assert (found.values[..., -6:] < 0.3).all()
+    # In a body twice as wide, of which the slice shows the left half, all of it is to the left.
+    wide = torch.cat([x / 2, torch.zeros_like(x)], 1)
+    found = read_anywhere(key[:, 0], key, values, torch.tensor(40.0), cost, (wide, places[:, None]))
+    assert (found.values[..., :12] > 0.5).all()
+
+
+def test_places_in_the_body_do_not_depend_on_the_air_around_it():
+    slices = torch.zeros(2, 1, 256, 256)
+    slices[0, :, 64:192, 32:224] = 1
+    slices[1, :, 16:144, 64:256] = 1
+    places = body_places(slices)
+    torch.testing.assert_close(places[0, :, 16:48, 8:56], places[1, :, 4:36, 16:64])
+    assert places[0, 0, 20, 8] == pytest.approx(0, abs=0.02)
+    assert places[0, 1, 47, 20] == pytest.approx(1, abs=0.02)
+    # A slice of one value has no body: its own sides count.
+    flat = body_places(torch.ones(1, 1, 256, 256))
+    assert flat[0, 0, 0, 0] == pytest.approx(0.5 / 64)
 
 
 def test_what_is_encoded_beside_a_slice_does_not_matter(generator):
@@ -110,31 +144,36 @@ def test_a_structure_that_fills_the_slice_has_no_background(generator):
     assert (proposal.probability >= 0.5).mean() > 0.95
 
 
-def test_every_trained_tensor_receives_gradient():
-    from FoBSAMLib.training.episodes import Episode
-    from FoBSAMLib.training.trainer import WEIGHTS, episode_losses
+def drawn(*, foreign: bool) -> Episode:
+    """An episode in which a disc moves through four slices."""
+    centres = [(110, 120), (114, 122), (118, 126), (120, 130)]
+    masks = np.stack([disc(*centre) for centre in centres])[None, None] > 0
+    images = torch.from_numpy(slices_with_disc(centres)).half()[None]
+    flag = torch.tensor(foreign)
+    return Episode(
+        images,
+        torch.from_numpy(masks),
+        torch.tensor([False]),
+        images[:, 0],
+        flag,
+        torch.tensor(False),
+    )
 
+
+def test_every_trained_tensor_receives_gradient():
     # With some seeds the bias of the keys (a ReLU, as in the paper) starts out switched off.
     torch.manual_seed(3)
     model = FobLite().train()
-    images = torch.from_numpy(slices_with_disc([(110, 120), (118, 126)]))[None, :, None]
-    masks = torch.from_numpy(np.stack([disc(110, 120), disc(118, 126)]))[None, None, :, None]
-    rings = np.stack([sample_ring(disc(110, 120) > 0), sample_ring(disc(118, 126) > 0)])
-    rings = (torch.from_numpy(rings)[None, None] + 0.5) / 256
-    episode = Episode(images, masks, rings, torch.ones(1, 1), torch.tensor(False))
     # The offsets start at zero: what feeds them learns from the second step on.
     optimiser = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-4)
-    for _ in range(3):
+    moved: set[str] = set()
+    for foreign in (False, True, False):
         optimiser.zero_grad()
-        losses = episode_losses(model, episode)
-        sum(WEIGHTS[name] * loss for name, loss in losses.items()).backward()
+        losses = LiteRecipe().losses(model, drawn(foreign=foreign))
+        torch.stack([WEIGHTS[name] * loss for name, loss in losses.items()]).sum().backward()
         optimiser.step()
-    still = {
-        name
-        for name, p in model.named_parameters()
-        if p.requires_grad and (p.grad is None or not p.grad.abs().sum() > 0)
-    }
-    assert not still
+        moved |= {n for n, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert moved == {name for name, p in model.named_parameters() if p.requires_grad}
     frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
     assert all(name.startswith("encoder.") for name in frozen)
 
