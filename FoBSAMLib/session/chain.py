@@ -10,6 +10,7 @@ wrong.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,6 +36,10 @@ WATCH_SHARE = 0.4
 FLAT = 0.15
 #: At least this share of the mask's depth stays a seed, so that thin structures keep one.
 CORE = 0.6
+
+
+#: What else is known of a slice: another proposal for it, None where there is none.
+Guide = Callable[[int], Proposal | None]
 
 
 @dataclass(frozen=True)
@@ -80,13 +85,15 @@ class Chain:
         source: int,
         mask: np.ndarray,
         others: list[Remembered],
+        guide: Guide = lambda index: None,
     ) -> None:
         """``mask`` is bool [H, W] as drawn in slice ``source``; ``others`` are remembered beside
-        it."""
+        it; ``guide`` has a say in every slice."""
         self.slices = slices
         self.source = source
         self.annotated = Remembered(slices.features(source), slices.grid.mask_to_network(mask))
         self.others = others
+        self.guide = guide
         self.recent: list[Remembered] = []
         #: The second chain's probability in the slice it has come to, float32 [256, 256].
         self.watch = self.annotated.inside.astype(np.float32)
@@ -102,6 +109,7 @@ class Chain:
         memory = [*self.others, self.annotated, *self.recent]
         proposal = slices.generator.propose(features, memory)
         self._carry_watch(index, proposal.prompts)
+        proposal = _guided(proposal, self.guide(index))
         if proposal.probability is not None:
             both = (1 - WATCH_SHARE) * proposal.probability + WATCH_SHARE * self.watch
             proposal = replace(proposal, probability=both)
@@ -154,6 +162,25 @@ class Chain:
         item = Remembered(features, mask.astype(np.float32))
         back = carry_back(self.slices, self.source, self.annotated.features, item)
         return dice(back, self.annotated.inside)
+
+
+def _guided(own: Proposal, other: Proposal | None) -> Proposal:
+    """Two proposals for one slice, each counting as much as it is sure of itself."""
+    if other is None or own.probability is None or other.probability is None:
+        return own
+    mine, its = _worth(own), _worth(other)
+    both = (mine * own.probability + its * other.probability) / max(mine + its, 1e-6)
+    presence, quality = (
+        None if a is None or b is None else (a + b) / 2
+        for a, b in ((own.presence, other.presence), (own.quality, other.quality))
+    )
+    return replace(own, probability=both, presence=presence, quality=quality)
+
+
+def _worth(proposal: Proposal) -> float:
+    if proposal.presence is None or proposal.quality is None:
+        return 1.0
+    return proposal.presence * proposal.quality
 
 
 def carry_back(

@@ -10,7 +10,7 @@ import numpy as np
 
 from FoBSAMLib.generator.base import Remembered
 from FoBSAMLib.prompts import Prompts
-from FoBSAMLib.session.chain import Chain, Found, dice
+from FoBSAMLib.session.chain import Chain, Found, Guide, dice
 from FoBSAMLib.session.cleanup import clean
 from FoBSAMLib.session.presence import PRESENT, Verdict, judge, judge_between
 from FoBSAMLib.session.slices import ImageSlices
@@ -37,6 +37,7 @@ def follow(
     cancel: Cancel = lambda: False,
     *,
     holding: bool = False,
+    guide: Guide = lambda index: None,
 ) -> Iterator[Outcome]:
     """Segment the wanted slices, outward from the annotated ones.
 
@@ -46,6 +47,7 @@ def follow(
         wanted: the slices to give results for, step 1.
         cancel: asked before every slice; True ends the run.
         holding: every wanted slice is known to hold the structure.
+        guide: what else is known of the slices.
 
     Yields:
         An outcome for every wanted slice that is neither annotated nor known to be empty.
@@ -58,10 +60,10 @@ def follow(
         for low, high in pairwise(present):
             inside = [n for n in queries if low < n < high]
             if inside and not any(low < n < high for n in absent):
-                yield from _between(slices, annotated, low, high, inside, cancel)
+                yield from _between(slices, annotated, low, high, inside, cancel, guide)
         for source, direction in [(n, d) for n in present for d in (-1, 1)]:
             way = _way_out(source, direction, present, absent, slices.count)
-            yield from _outward(slices, annotated, source, way, wanted, cancel, holding)
+            yield from _outward(slices, annotated, source, way, wanted, cancel, holding, guide)
 
     for outcome in ways():
         done.add(outcome.index)
@@ -95,12 +97,13 @@ def _outward(
     wanted: range,
     cancel: Cancel,
     holding: bool,
+    guide: Guide,
 ) -> Iterator[Outcome]:
     """Follow the structure until it ends, or until no wanted slice lies ahead."""
     ahead = [n for n in way if n in wanted]
     if not ahead:
         return
-    chain = Chain(slices, source, annotated[source], _others(slices, annotated, source))
+    chain = Chain(slices, source, annotated[source], _others(slices, annotated, source), guide)
     for index in range(way.start, ahead[-1] + way.step, way.step):
         if cancel():
             return
@@ -125,15 +128,16 @@ def _between(
     high: int,
     wanted: list[int],
     cancel: Cancel,
+    guide: Guide,
 ) -> Iterator[Outcome]:
     """Follow from both sides and weigh the two by how near their annotated slices are."""
     downward: dict[int, Found] = {}
-    chain = Chain(slices, high, annotated[high], _others(slices, annotated, high))
+    chain = Chain(slices, high, annotated[high], _others(slices, annotated, high), guide)
     for index in range(high - 1, wanted[0] - 1, -1):
         if cancel():
             return
         downward[index] = chain.step(index)
-    chain = Chain(slices, low, annotated[low], _others(slices, annotated, low))
+    chain = Chain(slices, low, annotated[low], _others(slices, annotated, low), guide)
     for index in range(low + 1, wanted[-1] + 1):
         if cancel():
             return

@@ -1,8 +1,9 @@
 """From annotated slices of another image: where in this one is the structure?
 
-Every support is matched with slices throughout the query volume. The slice in which the generator
-is surest, and whose mask, carried back to the support, fits best, becomes the structure's anchor;
-from it the structure is followed as from an annotated slice.
+Every support is matched with slices throughout the query volume. The slices in which the
+generator is surest, and whose masks, carried back to their support, fit best, become the
+structure's anchors; from these it is followed as from annotated slices, while the supports keep
+a say in every slice.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from FoBSAMLib.generator.base import Remembered
+from FoBSAMLib.generator.base import Proposal, Remembered
 from FoBSAMLib.prompts import Prompts
 from FoBSAMLib.session.chain import carry_back, dice, segment_slice
 from FoBSAMLib.session.cleanup import clean
@@ -26,6 +27,8 @@ from FoBSAMLib.session.slices import ImageSlices
 STRIDE_MM = 8.0
 #: An anchor that fits less well than this is none: the structure is judged not to be there.
 FOUND = 0.6
+#: Further anchors fit nearly as well as the best, and lie at least so far apart, in mm.
+NEARLY, APART_MM = 0.9, 24.0
 
 
 class ForeignSupport(NamedTuple):
@@ -41,55 +44,59 @@ class ForeignSupport(NamedTuple):
         )
 
 
-class Anchor(NamedTuple):
-    """A query slice with the mask found there; ``score`` in [0, 1] says how well it fits."""
+class Sighting(NamedTuple):
+    """What a support finds in a query slice; ``score`` in [0, 1] says how well it fits."""
 
     at: int
+    support: ForeignSupport
     mask: np.ndarray
     prompts: Prompts
     score: float
 
 
-def find_anchor(
+def survey(
     slices: ImageSlices,
     supports: Sequence[ForeignSupport],
     candidates: range,
     cancel: Cancel = lambda: False,
-) -> Anchor | None:
-    """The best of the candidate slices, or None where nothing fits; ``cancel`` as in `follow`."""
+) -> list[Sighting]:
+    """What is seen throughout the candidate slices, in each by its best support, best first."""
     stride = max(1, round(STRIDE_MM / slices.volume.step(slices.axis)))
-    best: Anchor | None = None
-    tried = list(candidates[::stride])
-    for finer in (False, True):
-        if finer and best is not None:
-            beside = range(best.at - stride + 1, best.at + stride)
-            tried = [n for n in beside if n in candidates and n not in tried]
-        for index, support in product(tried, supports):
-            if cancel():
-                return None
-            anchor = _try(slices, index, support)
-            if anchor and (best is None or anchor.score > best.score):
-                best = anchor
-        if best is None:
-            break
-    return best
+    best: dict[int, Sighting] = {}
+    for index, support in product(candidates[::stride], supports):
+        if cancel():
+            return []
+        sighting = _look(slices, index, support)
+        if index not in best or sighting.score > best[index].score:
+            best[index] = sighting
+    return sorted(best.values(), key=lambda sighting: -sighting.score)
 
 
-def _try(slices: ImageSlices, index: int, support: ForeignSupport) -> Anchor | None:
+def _look(slices: ImageSlices, index: int, support: ForeignSupport) -> Sighting:
     remembered = support.remembered()
     features = slices.features(index)
     proposal = slices.generator.propose(features, [remembered], foreign=True)
     prompts, probability = segment_slice(slices, index, proposal)
     mask = clean(probability >= 0.5)
     if not mask.any():
-        return None
+        return Sighting(index, support, mask, prompts, 0.0)
     here = Remembered(features, slices.grid.mask_to_network(mask))
     back = carry_back(support.slices, support.at, remembered.features, here, foreign=True)
     score = dice(back, remembered.inside)
     if proposal.presence is not None and proposal.quality is not None:
         # As much the generator's own word as the way back: each errs in cases of its own.
         score = (score * proposal.presence * proposal.quality) ** (1 / 3)
-    return Anchor(index, mask, prompts, score)
+    return Sighting(index, support, mask, prompts, score)
+
+
+def choose_anchors(sightings: Sequence[Sighting], step: float) -> dict[int, Sighting]:
+    """The best sighting and those nearly as good far enough from it; ``step`` mm a slice."""
+    anchors: dict[int, Sighting] = {}
+    for sighting in sightings:  # best first
+        apart = all(abs(sighting.at - at) * step >= APART_MM for at in anchors)
+        if sighting.mask.any() and apart and sighting.score >= NEARLY * sightings[0].score:
+            anchors[sighting.at] = sighting
+    return anchors
 
 
 def follow_foreign(
@@ -101,19 +108,28 @@ def follow_foreign(
     holding: bool = False,
 ) -> Iterator[Outcome]:
     """Segment the wanted slices of an image from annotated slices of another; as `follow`."""
-    anchor = find_anchor(slices, supports, wanted, cancel)
+    sightings = survey(slices, supports, wanted, cancel)
     if cancel():
         return
-    if anchor is None or (anchor.score < FOUND and not holding):
-        score = anchor.score if anchor else 0.0
+    best = sightings[0].score
+    anchors = choose_anchors(sightings, slices.volume.step(slices.axis))
+    if not anchors or (best < FOUND and not holding):
         empty = np.zeros(slices.image(0).shape, bool)
         for index in wanted:
-            yield Outcome(index, empty, Prompts(), Verdict(score, 1 - score))
+            yield Outcome(index, empty, Prompts(), Verdict(best, 1 - best))
         return
-    yield Outcome(anchor.at, anchor.mask, anchor.prompts, Verdict(anchor.score, anchor.score))
-    for outcome in follow(slices, {anchor.at: anchor.mask}, set(), wanted, cancel, holding=holding):
+    for at, anchor in anchors.items():
+        yield Outcome(at, anchor.mask, anchor.prompts, Verdict(anchor.score, anchor.score))
+
+    def guide(index: int) -> Proposal:
+        nearest = min(sightings, key=lambda sighting: abs(sighting.at - index))
+        remembered = [nearest.support.remembered()]
+        return slices.generator.propose(slices.features(index), remembered, foreign=True)
+
+    masks = {at: anchor.mask for at, anchor in anchors.items()}
+    for outcome in follow(slices, masks, set(), wanted, cancel, holding=holding, guide=guide):
         presence, confidence = outcome.verdict
         if outcome.mask.any():
             # No slice is surer than the anchor from which it was reached.
-            presence, confidence = min(presence, anchor.score), min(confidence, anchor.score)
+            presence, confidence = min(presence, best), min(confidence, best)
         yield replace(outcome, verdict=Verdict(presence, confidence))
