@@ -96,7 +96,7 @@ def summary(document: Document) -> list[Tile]:
     start = by_way(after(document, records, 1))
     mine = start[best]
     mean = overall(document, mine, "dice")
-    remark = f"mean of {len(mine)} organs of {len({r['subject'] for r in mine})} subjects"
+    remark = f"organs: {len(mine)}, of subjects: {len({r['subject'] for r in mine})}"
     tiles = [
         Tile("Dice" + (", one annotated slice" if len(numbers) > 1 else ""), percent(mean), remark)
     ]
