@@ -18,7 +18,7 @@ demo: env
 
 # The last line is pytest's own summary.
 test: lint slicer
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal
 
 lint: env
 	$(BIN)/ruff format --check

@@ -18,6 +18,7 @@ annotated slice with an empty mask says "absent" and ends the way that reaches i
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -161,6 +162,29 @@ def propagate(
                 found[index] = mask
                 current = index
     return found
+
+
+class StepOnce:
+    """A step that is made once, whichever presence rule asks for it.
+
+    Chains from the same annotated slices differ in where they end alone. ``spared`` are the
+    seconds that this has saved.
+    """
+
+    def __init__(self, step: Step) -> None:
+        self._step = step
+        self._made: dict[tuple[int, int, int], tuple[np.ndarray, float]] = {}
+        self.spared = 0.0
+
+    def __call__(self, index: int, current: int, mask: np.ndarray, source: int) -> np.ndarray:
+        key = index, current, source
+        if key in self._made:
+            self.spared += self._made[key][1]
+        else:
+            started = time.perf_counter()
+            made = self._step(index, current, mask, source)
+            self._made[key] = made, time.perf_counter() - started
+        return self._made[key][0]
 
 
 def interpolate(

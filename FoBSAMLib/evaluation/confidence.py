@@ -191,14 +191,11 @@ def volume_warning(record: Mapping[str, Any]) -> bool:
     """Is the user warned that this organ of this volume may be wrong altogether?
 
     By what the tool itself says: it found the organ in none of the query slices, or the mean
-    confidence of the slices in which it was found, weighted by their areas, is below `UNSURE`.
-    A method that gives no confidence warns of nothing.
+    confidence of the slices in which it was found is below `UNSURE`. A method that gives no
+    confidence warns of nothing.
     """
     slices = record.get("slices")
     if not slices:
         return False
-    areas = np.array([entry["found"] for entry in slices], float)
-    if not areas.any():
-        return True
-    confidence = np.array([entry["confidence"] for entry in slices], float)
-    return bool(np.average(confidence, weights=areas) < UNSURE)
+    sure = [entry["confidence"] for entry in slices if entry["found"]]
+    return not sure or bool(np.mean(sure) < UNSURE)

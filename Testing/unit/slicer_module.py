@@ -14,6 +14,7 @@ import slicer
 import standin
 from standin import dialogs, sample_data
 from standin.brush import paint
+from standin.driving import RunningModule
 
 ROOT = Path(__file__).resolve().parents[2]
 #: On this slice the lung is painted: somewhere in its middle, in world (RAS, mm).
@@ -27,6 +28,16 @@ def sample(name: str) -> Path:
     return Path(str(importlib.resources.files("slicerio") / "data" / name))
 
 
+class Module(RunningModule):
+    """A module that is not used before it shows what there is to segment."""
+
+    def enter(self) -> None:
+        """The user selects the module, and looks; on a busy machine reading takes a while."""
+        super().enter()
+        inputs = self.widget.panel.inputs
+        standin.wait_until(lambda: not inputs._timer.active)
+
+
 @pytest.fixture
 def module(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The module, loaded in a fresh application, not entered yet; at the end Slicer is quit.
@@ -38,7 +49,7 @@ def module(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     standin.install()
     standin.reset()
     slicer.app.userSettings().clear()
-    loaded = standin.load_module(ROOT / "FoBSAM" / "FoBSAM.py")
+    loaded = Module(standin.load_module(ROOT / "FoBSAM" / "FoBSAM.py")._raw)
     yield loaded
     standin.quit_application(loaded)
     standin.raise_caught()

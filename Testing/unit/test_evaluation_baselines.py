@@ -9,6 +9,7 @@ from FoBSAMLib.evaluation.baselines import (
     BASELINES,
     Baseline,
     CycleGate,
+    StepOnce,
     interpolate,
     propagate,
 )
@@ -143,6 +144,26 @@ def test_nothing_is_walked_outside_the_slices_asked_for(moving):
     truth, image = moving
     step = BASELINES["copy"].on(image, SPACING)
     assert sorted(propagate(step, {3: truth[3]}, yes, range(2, 5))) == [2, 3, 4]
+
+
+def test_a_second_rule_asks_for_no_step_again_and_finds_the_same(moving):
+    truth, image = moving
+    calls = []
+
+    def step(index, current, mask, source):
+        calls.append(index)
+        return BASELINES["registration"].on(image, SPACING)(index, current, mask, source)
+
+    once = StepOnce(step)
+    short = propagate(once, {3: truth[3]}, lambda index, *_: index < 5, range(7))
+    assert once.spared == 0
+    made = len(calls)
+    whole = propagate(once, {3: truth[3]}, yes, range(7))
+    assert len(calls) == made + 1  # slice 6; slice 5 was made, and refused
+    assert once.spared > 0
+    alone = propagate(step, {3: truth[3]}, yes, range(7))
+    assert all((whole[n] == alone[n]).all() for n in range(7))
+    assert sorted(short) == [0, 1, 2, 3, 4]
 
 
 def test_interpolation_is_half_way_between_two_annotated_slices():

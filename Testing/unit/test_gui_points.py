@@ -9,7 +9,10 @@ import standin
 standin.require()
 
 import slicer  # noqa: E402
+from gui_small import scripted  # noqa: E402
 from slicer_module import chest, module, paint_lung, segmented, voxels  # noqa: E402, F401 (fixtures)
+
+from FoBSAMLib.gui import settings  # noqa: E402
 
 
 class Reviewed:
@@ -51,6 +54,13 @@ class Reviewed:
 
 @pytest.fixture
 def reviewed(module, chest) -> Reviewed:  # noqa: F811
+    return Reviewed(module, chest)
+
+
+@pytest.fixture
+def copied(module, chest) -> Reviewed:  # noqa: F811
+    """The same with a worker that finds in every slice what was painted: no mask is looked at."""
+    settings.set_worker_command_line(scripted())
     return Reviewed(module, chest)
 
 
@@ -105,8 +115,8 @@ def test_points_are_added_deleted_and_reset(reviewed):
     assert np.array_equal(shown, original.mask)
 
 
-def test_placing_is_given_up_by_a_second_press_and_with_the_slice(reviewed):
-    ui = reviewed.ui
+def test_placing_is_given_up_by_a_second_press_and_with_the_slice(copied):
+    ui = copied.ui
     interaction = slicer.app.applicationLogic().GetInteractionNode()
     standin.click(ui.addForegroundButton)
     standin.click(ui.addForegroundButton)
@@ -115,21 +125,21 @@ def test_placing_is_given_up_by_a_second_press_and_with_the_slice(reviewed):
     standin.click(ui.addBackgroundButton)
     assert not ui.addForegroundButton.checked
     assert ui.addBackgroundButton.checked
-    reviewed.panel.review.go_to(0)  # no result there
+    copied.panel.review.go_to(0)  # no result there
     assert not ui.addBackgroundButton.enabled
     assert interaction.GetCurrentInteractionMode() == interaction.ViewTransform
 
 
-def test_points_are_hidden_and_shown_again(reviewed):
-    ui, display = reviewed.ui, reviewed.points.foreground.GetDisplayNode()
+def test_points_are_hidden_and_shown_again(copied):
+    ui, display = copied.ui, copied.points.foreground.GetDisplayNode()
     standin.click(ui.promptsCheckBox)
     assert not display.GetVisibility()
     assert not ui.addForegroundButton.enabled
     standin.click(ui.promptsCheckBox)
     assert display.GetVisibility()
-    reviewed.module.exit()
+    copied.module.exit()
     assert not display.GetVisibility()
-    reviewed.module.enter()
+    copied.module.enter()
     assert display.GetVisibility()
 
 

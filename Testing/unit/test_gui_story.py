@@ -11,6 +11,7 @@ standin.install()
 
 import qt  # noqa: E402
 import slicer  # noqa: E402
+from gui_small import scripted  # noqa: E402
 from slicer_module import (  # noqa: E402, F401 (the fixtures)
     chest,
     module,
@@ -21,6 +22,7 @@ from slicer_module import (  # noqa: E402, F401 (the fixtures)
     voxels,
 )
 
+from FoBSAMLib.gui import settings  # noqa: E402
 from FoBSAMLib.mrml.choices import segmentations  # noqa: E402
 
 
@@ -30,6 +32,14 @@ def painted(module, chest):  # noqa: F811
     segmentation = paint_lung(chest)
     module.enter()
     return module, segmentation, chest
+
+
+@pytest.fixture
+def copying(painted):
+    """The same with a worker that takes a while for each slice, and finds there what was painted:
+    for what becomes of a run, whatever it finds."""
+    settings.set_worker_command_line(scripted(0.05))
+    return painted
 
 
 def drag_point(points, n, x, y):
@@ -106,8 +116,8 @@ def test_from_paint_to_redo(painted):
     standin.wait_until(lambda: ui.structuresList.item(0).text() == text)
 
 
-def test_discard_leaves_the_segmentation_alone(painted):
-    module, segmentation, volume = painted  # noqa: F811
+def test_discard_leaves_the_segmentation_alone(copying):
+    module, segmentation, volume = copying  # noqa: F811
     before = voxels(segmentation, volume)
     names = {node.GetName() for node in slicer.util.getNodesByClass("vtkMRMLNode")}
     ui = segmented(module)
@@ -117,8 +127,8 @@ def test_discard_leaves_the_segmentation_alone(painted):
     assert not any("preview" in name for name in left), left
 
 
-def test_cancel_keeps_what_was_found(painted):
-    module, _segmentation, _volume = painted  # noqa: F811
+def test_cancel_keeps_what_was_found(copying):
+    module, _segmentation, _volume = copying  # noqa: F811
     ui, running = module.widget.ui, module.widget.panel.running
     standin.click(ui.segmentButton)
     standin.wait_until(lambda: running.run.found >= 4, 120)
@@ -134,8 +144,8 @@ def test_cancel_keeps_what_was_found(painted):
     assert module.widget.logic.engine.conversation.worker["versions"] == pid["versions"]
 
 
-def test_a_worker_that_is_killed_is_replaced(painted):
-    module, _segmentation, _volume = painted  # noqa: F811
+def test_a_worker_that_is_killed_is_replaced(copying):
+    module, _segmentation, _volume = copying  # noqa: F811
     ui, panel = module.widget.ui, module.widget.panel
     standin.click(ui.segmentButton)
     standin.wait_until(lambda: panel.running.run.found >= 4, 120)
@@ -146,8 +156,8 @@ def test_a_worker_that_is_killed_is_replaced(painted):
     assert "another one went on" in panel.messages.text
 
 
-def test_a_scene_closed_in_the_middle_ends_the_run(painted):
-    module, _segmentation, _volume = painted  # noqa: F811
+def test_a_scene_closed_in_the_middle_ends_the_run(copying):
+    module, _segmentation, _volume = copying  # noqa: F811
     ui, running = module.widget.ui, module.widget.panel.running
     standin.click(ui.segmentButton)
     standin.wait_until(lambda: running.run.found >= 2, 120)
@@ -162,8 +172,8 @@ def test_a_scene_closed_in_the_middle_ends_the_run(painted):
     assert not ui.segmentButton.enabled
 
 
-def test_a_volume_deleted_in_the_middle_drops_the_results(painted):
-    module, segmentation, volume = painted  # noqa: F811
+def test_a_volume_deleted_in_the_middle_drops_the_results(copying):
+    module, segmentation, volume = copying  # noqa: F811
     ui, panel = module.widget.ui, module.widget.panel
     before = segmentation.GetSegmentation().GetNumberOfSegments()
     standin.click(ui.segmentButton)

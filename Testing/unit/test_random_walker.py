@@ -230,9 +230,9 @@ def test_unsure_specks_far_apart_cost_no_whole_slice():
     image = noisy(disc((512, 512), (256, 256), 80))
     found = refine(image, prior)
     assert found[3, 3] == found[508, 508] == 0
-    started = time.perf_counter()
+    started = time.process_time()
     refine(image, prior)
-    assert time.perf_counter() - started < 0.3
+    assert time.process_time() - started < 0.3
 
 
 def test_a_wholly_unsure_middle_of_a_large_slice():
