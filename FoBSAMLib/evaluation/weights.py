@@ -76,9 +76,11 @@ def _describe(
     allow_trained: bool,
 ) -> dict[str, Any]:
     kind, _, file = name.partition(":")
-    path = Path(file).expanduser() if file else resource("weights/fob-lite.safetensors")
-    if kind not in generators.NAMES or (kind != "fob-lite" and not file) or not path.is_file():
+    if kind not in generators.NAMES or not (file or kind in generators.SHIPPED):
         generators.create(name)  # says what is wrong
+    path = Path(file).expanduser() if file else resource(generators.SHIPPED[kind])
+    if not path.is_file():
+        generators.create(name)
     record = training_record(path)
     if record is not None:
         if not allow_trained:

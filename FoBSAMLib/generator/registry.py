@@ -11,14 +11,20 @@ from FoBSAMLib.generator.base import Generator
 from FoBSAMLib.models.device import choose_device
 from FoBSAMLib.models.paths import resource
 
-NAMES = ("fob-lite", "fob-paper")
+#: Weights that come with FoBSAM: the default, and those that no organ label had a part in.
+SHIPPED = {
+    "fob-lite": "weights/fob-lite.safetensors",
+    "fob-lite-self": "weights/fob-lite-self.safetensors",
+}
+NAMES = (*SHIPPED, "fob-paper")
 
 
 def create(name: str, device: str = "auto") -> Generator:
     """The generator called ``name``, computing on ``device``.
 
-    ``fob-lite`` uses its shipped weights, ``fob-lite:FILE`` others; ``fob-paper:FILE`` is the
-    paper's network with one of its checkpoints. Raises ``FoBSAMError``: ``bad_request`` for an
+    ``fob-lite`` uses its shipped weights, ``fob-lite:FILE`` others; ``fob-lite-self`` those trained
+    without organ labels; ``fob-paper:FILE`` is the paper's network with one of its checkpoints.
+    Raises ``FoBSAMError``: ``bad_request`` for an
     unknown name (the nearest is named), ``weights_missing``, ``weights_corrupt``.
     """
     kind, _, file = name.partition(":")
@@ -30,12 +36,11 @@ def create(name: str, device: str = "auto") -> Generator:
         )
     if kind == "fob-paper":
         return _fob_paper(file, device)
-    return _fob_lite(
-        Path(file).expanduser() if file else resource("weights/fob-lite.safetensors"), device
-    )
+    path = Path(file).expanduser() if file else resource(SHIPPED[kind])
+    return _fob_lite(kind, path, device)
 
 
-def _fob_lite(path: Path, device: str) -> Generator:
+def _fob_lite(name: str, path: Path, device: str) -> Generator:
     from FoBSAMLib.generator.fob_lite import FobLiteGenerator
     from FoBSAMLib.generator.lite import FobLite
     from FoBSAMLib.models.checkpoints import load_checkpoint, load_into, training_record
@@ -44,6 +49,7 @@ def _fob_lite(path: Path, device: str) -> Generator:
     model = FobLite()
     load_into(model, load_checkpoint(path), path)
     generator = FobLiteGenerator(model, choose_device(device), _sha256(path))
+    generator.name = name
     generator.trained_on = (training_record(path) or {}).get("trained_on")
     return generator
 
