@@ -63,11 +63,13 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Found:
-    """One slice of a chain: probability and prompts on the slice's own pixels."""
+    """One slice of a chain: probability and prompts on the slice's own pixels; ``quality`` as in
+    `Evidence`."""
 
     index: int
     probability: np.ndarray
     prompts: Prompts
+    quality: float | None
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:
@@ -117,7 +119,7 @@ class Chain:
         item = Remembered(features, slices.grid.mask_to_network(probability))
         self.recent = [*self.recent, item][-RECENT:]
         self.at, self.proposal = index, proposal
-        return Found(index, probability, prompts)
+        return Found(index, probability, prompts, proposal.quality)
 
     def _carry_watch(self, index: int, prompts: Prompts) -> None:
         """Move the watching mask on by registration; its contour is found again by walking."""

@@ -12,7 +12,7 @@ from FoBSAMLib.generator.base import Remembered
 from FoBSAMLib.prompts import Prompts
 from FoBSAMLib.session.chain import Chain, Found, Guide, dice
 from FoBSAMLib.session.cleanup import clean
-from FoBSAMLib.session.presence import PRESENT, Verdict, judge, judge_between
+from FoBSAMLib.session.presence import PRESENT, Between, Verdict, judge, judge_between
 from FoBSAMLib.session.slices import ImageSlices
 
 #: Asked between slices whether to stop.
@@ -147,10 +147,14 @@ def _between(
         down = downward.pop(index)
         share = (index - low) / (high - low)
         probability = (1 - share) * up.probability + share * down.probability
-        agreement = dice(up.probability >= 0.5, down.probability >= 0.5)
+        evidence = Between(
+            agreement=dice(up.probability >= 0.5, down.probability >= 0.5),
+            distance=min(index - low, high - index) * slices.volume.step(slices.axis),
+            qualities=(up.quality, down.quality),
+        )
         mask = clean(probability >= 0.5)
         prompts = up.prompts if share <= 0.5 else down.prompts
-        yield Outcome(index, mask, prompts, judge_between(agreement, held=bool(mask.any())))
+        yield Outcome(index, mask, prompts, judge_between(evidence, held=bool(mask.any())))
 
 
 def _others(

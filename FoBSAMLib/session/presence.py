@@ -1,12 +1,13 @@
 """Is the structure in a slice, and is its mask right: probabilities from what the chains say.
 
-Two logistic rules over `Evidence`, fitted with organ labels of training-split subjects (CHAOS 8 10
-13 15, SABS 6 10 11; the weights saw the images of CHAOS 8 and 10, without labels). The model card
-lists all that labels had a part in.
+Logistic rules, fitted with organ labels of subjects that the weights never saw by
+``Testing/benchmarks/fit_presence.py``; the model card lists all that labels had a part in.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,19 @@ PRESENT = 0.65
 #: Farther than this from the annotated slice, in mm, distance says no more: structures are of all
 #: lengths.
 FAR = 80.0
+#: A mask whose mean intensity is farther than this from the annotated one's lies on something
+#: else, however well it fits: a last resort against leaving an organ for its neighbour.
+ALIEN = 4.0
+#: The generator's word is never taken for more certain than this.
+SURE = 0.98
+
+#: Weights of the features below, with the generator's own word and without.
+PRESENCE = np.array([3.76, 2.39, 1.23, -4.12, 0.12, 0.0, 0.0])
+CONFIDENCE = np.array([4.05, 1.34, 3.29, -3.24, -3.98, 0.0, 0.0])
+PRESENCE_BY_POINTS = np.array([3.76, 2.39, 1.23, -4.12, 0.12])
+CONFIDENCE_BY_POINTS = np.array([4.05, 1.34, 3.29, -3.24, -3.98])
+BETWEEN = np.array([10.0, 0.0, -7.15, 0.0])
+BETWEEN_BY_POINTS = np.array([10.0, 0.0, -7.15])
 
 
 class Verdict(NamedTuple):
@@ -28,19 +42,34 @@ class Verdict(NamedTuple):
     confidence: float
 
 
-#: A mask whose mean intensity is farther than this from the annotated one's lies on something
-#: else, however well it fits: a last resort against leaving an organ for its neighbour.
-ALIEN = 4.0
+@dataclass(frozen=True)
+class Between:
+    """What speaks for the mask of a slice between two annotated ones: the Dice ``agreement`` of
+    the masks found from either side, the ``distance`` to the nearer in mm, and the generator's
+    word on either's ``qualities``."""
 
-#: Weights of cycle, watch_cycle, agreement, distance in 100 mm, and the constant.
-PRESENCE_WEIGHTS = np.array([3.76, 2.39, 1.23, -4.12, 0.12])
-CONFIDENCE_WEIGHTS = np.array([4.05, 1.34, 3.29, -3.24, -3.98])
+    agreement: float
+    distance: float
+    qualities: Sequence[float | None]
 
 
 def features(evidence: Evidence) -> np.ndarray:
-    """Evidence as the rules weigh it, [5]."""
+    """Evidence as the rules weigh it: [7], [5] without the generator's own word."""
     cycles = (evidence.cycle, evidence.watch_cycle)
-    return np.array([*cycles, evidence.agreement, min(evidence.distance, FAR) / 100, 1.0])
+    x = [*cycles, evidence.agreement, min(evidence.distance, FAR) / 100, 1.0]
+    return np.array([*x, *_own_word(evidence.presence, evidence.quality)])
+
+
+def features_between(evidence: Between) -> np.ndarray:
+    """The same between two annotated slices: [4], [3] without the generator's own word."""
+    x = [evidence.agreement, min(evidence.distance, FAR) / 100, 1.0]
+    known = [quality for quality in evidence.qualities if quality is not None]
+    return np.array([*x, *_own_word(float(np.mean(known)) if known else None)])
+
+
+def _own_word(*probabilities: float | None) -> list[float]:
+    known = [p for p in probabilities if p is not None]
+    return [float(logit(np.clip(p, 1 - SURE, SURE))) for p in known]
 
 
 def judge(evidence: Evidence) -> Verdict:
@@ -48,12 +77,15 @@ def judge(evidence: Evidence) -> Verdict:
     if evidence.shift > ALIEN:
         return Verdict(0.0, 0.0)
     x = features(evidence)
-    return Verdict(float(expit(x @ PRESENCE_WEIGHTS)), float(expit(x @ CONFIDENCE_WEIGHTS)))
+    rules = (PRESENCE, CONFIDENCE)
+    if len(x) == len(PRESENCE_BY_POINTS):
+        rules = (PRESENCE_BY_POINTS, CONFIDENCE_BY_POINTS)
+    return Verdict(*(float(expit(x @ rule)) for rule in rules))
 
 
-def judge_between(agreement: float, *, held: bool) -> Verdict:
-    """The same for a slice between two that hold the structure, from the Dice of the masks found
-    from either side; ``held``: the two together are not empty. The slope is set by hand: even
-    odds a little below the agreement at which the two masks differ by a pixel's width.
-    """
-    return Verdict(float(held), float(expit(logit(0.7) + 10 * (agreement - 0.8))))
+def judge_between(evidence: Between, *, held: bool) -> Verdict:
+    """The same for a slice between two that hold the structure; ``held``: its mask, weighed from
+    both sides, is not empty."""
+    x = features_between(evidence)
+    rule = BETWEEN if len(x) == len(BETWEEN) else BETWEEN_BY_POINTS
+    return Verdict(float(held), float(expit(x @ rule)))

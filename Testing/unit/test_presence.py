@@ -1,4 +1,4 @@
-"""Presence and confidence from what the two chains say."""
+"""Presence and confidence from what the two chains and the generator say."""
 
 from __future__ import annotations
 
@@ -7,35 +7,64 @@ from dataclasses import replace
 import pytest
 
 from FoBSAMLib.session.chain import Evidence
-from FoBSAMLib.session.presence import PRESENT, judge, judge_between
+from FoBSAMLib.session.presence import PRESENT, Between, judge, judge_between
 
-GOOD = Evidence(cycle=0.92, watch_cycle=0.9, agreement=0.95, distance=10, shift=0.5)
+GOOD = Evidence(0.92, 0.9, 0.95, distance=10, shift=0.5, presence=0.98, quality=0.93)
+LOST = Evidence(0.1, 0.1, 0.3, distance=40, shift=1, presence=0.1, quality=0.3)
+BESIDE = Between(agreement=0.95, distance=10, qualities=(0.93, 0.9))
 
 
-def test_chains_that_agree_near_the_annotation_are_sure():
-    verdict = judge(GOOD)
-    assert verdict.presence > 0.95
-    assert verdict.confidence > 0.9
+def without_word(evidence):
+    """As of a generator that gives points alone."""
+    return replace(evidence, presence=None, quality=None)
+
+
+@pytest.mark.parametrize("good", [GOOD, without_word(GOOD)])
+def test_chains_that_agree_near_the_annotation_are_sure(good):
+    verdict = judge(good)
+    assert verdict.presence > 0.9
+    assert verdict.confidence > 0.85
 
 
 @pytest.mark.parametrize(
-    "worse", [{"cycle": 0.2}, {"watch_cycle": 0.2}, {"agreement": 0.2}, {"distance": 70}]
+    "worse",
+    [
+        {"cycle": 0.2},
+        {"agreement": 0.2},
+        {"distance": 70},
+        {"quality": 0.3},
+        {"presence": 0.1, "quality": 0.2},
+    ],
 )
-def test_whatever_speaks_against_it_lowers_both(worse):
-    verdict = judge(replace(GOOD, **worse))
-    assert verdict.presence < judge(GOOD).presence
-    assert verdict.confidence < judge(GOOD).confidence
+def test_whatever_speaks_against_it_lowers_confidence(worse):
+    assert judge(replace(GOOD, **worse)).confidence < judge(GOOD).confidence
 
 
-def test_chains_that_lost_the_structure_end_the_way():
-    assert judge(Evidence(0.1, 0.1, 0.3, distance=40, shift=1)).presence < PRESENT
+@pytest.mark.parametrize("worse", [{"cycle": 0.2}, {"distance": 70}, {"presence": 0.1}])
+def test_what_speaks_for_an_end_lowers_presence(worse):
+    assert judge(replace(GOOD, **worse)).presence < judge(GOOD).presence
+
+
+@pytest.mark.parametrize("lost", [LOST, without_word(LOST)])
+def test_chains_that_lost_the_structure_end_the_way(lost):
+    assert judge(lost).presence < PRESENT
 
 
 def test_a_mask_on_something_of_another_intensity_is_not_the_structure():
     assert judge(replace(GOOD, shift=6)).presence == 0
 
 
-def test_between_two_annotated_slices_agreement_makes_confidence():
-    assert judge_between(0.95, held=True).confidence > 0.85
-    assert judge_between(0.4, held=True).confidence < 0.2
-    assert judge_between(0.0, held=False).presence == 0
+@pytest.mark.parametrize("qualities", [(0.93, 0.9), (None, None)])
+def test_between_two_annotated_slices_agreement_makes_confidence(qualities):
+    beside = replace(BESIDE, qualities=qualities)
+    assert judge_between(beside, held=True).confidence > 0.8
+    apart = replace(beside, agreement=0.4)
+    assert judge_between(apart, held=True).confidence < judge_between(beside, held=True).confidence
+    assert judge_between(replace(beside, agreement=0.0), held=False).presence == 0
+
+
+def test_between_two_annotated_slices_the_generators_word_counts():
+    doubted = replace(BESIDE, qualities=(0.3, 0.4))
+    assert (
+        judge_between(doubted, held=True).confidence < judge_between(BESIDE, held=True).confidence
+    )
