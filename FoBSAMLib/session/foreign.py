@@ -1,9 +1,9 @@
 """From annotated slices of another image: where in this one is the structure?
 
-Every support is matched with slices throughout the query volume. The slices in which the
-generator is surest, and whose masks, carried back to their support, fit best, become the
-structure's anchors; from these it is followed as from annotated slices, while the supports keep
-a say in every slice.
+Every support is matched with slices throughout the query volume. The slice in which the generator
+is surest, and whose mask, carried back to the support, fits best, becomes the structure's anchor;
+from it the structure is followed as from an annotated slice, while the supports keep a say in
+every slice.
 """
 
 from __future__ import annotations
@@ -27,8 +27,6 @@ from FoBSAMLib.session.slices import ImageSlices
 STRIDE_MM = 8.0
 #: An anchor that fits less well than this is none: the structure is judged not to be there.
 FOUND = 0.6
-#: Further anchors fit nearly as well as the best, and lie at least so far apart, in mm.
-NEARLY, APART_MM = 0.9, 24.0
 
 
 class ForeignSupport(NamedTuple):
@@ -89,16 +87,6 @@ def _look(slices: ImageSlices, index: int, support: ForeignSupport) -> Sighting:
     return Sighting(index, support, mask, prompts, score)
 
 
-def choose_anchors(sightings: Sequence[Sighting], step: float) -> dict[int, Sighting]:
-    """The best sighting and those nearly as good far enough from it; ``step`` mm a slice."""
-    anchors: dict[int, Sighting] = {}
-    for sighting in sightings:  # best first
-        apart = all(abs(sighting.at - at) * step >= APART_MM for at in anchors)
-        if sighting.mask.any() and apart and sighting.score >= NEARLY * sightings[0].score:
-            anchors[sighting.at] = sighting
-    return anchors
-
-
 def follow_foreign(
     slices: ImageSlices,
     supports: Sequence[ForeignSupport],
@@ -111,25 +99,23 @@ def follow_foreign(
     sightings = survey(slices, supports, wanted, cancel)
     if cancel():
         return
-    best = sightings[0].score
-    anchors = choose_anchors(sightings, slices.volume.step(slices.axis))
-    if not anchors or (best < FOUND and not holding):
+    anchor = sightings[0]
+    if not anchor.mask.any() or (anchor.score < FOUND and not holding):
         empty = np.zeros(slices.image(0).shape, bool)
         for index in wanted:
-            yield Outcome(index, empty, Prompts(), Verdict(best, 1 - best))
+            yield Outcome(index, empty, Prompts(), Verdict(anchor.score, 1 - anchor.score))
         return
-    for at, anchor in anchors.items():
-        yield Outcome(at, anchor.mask, anchor.prompts, Verdict(anchor.score, anchor.score))
+    yield Outcome(anchor.at, anchor.mask, anchor.prompts, Verdict(anchor.score, anchor.score))
 
     def guide(index: int) -> Proposal:
         nearest = min(sightings, key=lambda sighting: abs(sighting.at - index))
         remembered = [nearest.support.remembered()]
         return slices.generator.propose(slices.features(index), remembered, foreign=True)
 
-    masks = {at: anchor.mask for at, anchor in anchors.items()}
-    for outcome in follow(slices, masks, set(), wanted, cancel, holding=holding, guide=guide):
+    start = {anchor.at: anchor.mask}
+    for outcome in follow(slices, start, set(), wanted, cancel, holding=holding, guide=guide):
         presence, confidence = outcome.verdict
         if outcome.mask.any():
             # No slice is surer than the anchor from which it was reached.
-            presence, confidence = min(presence, best), min(confidence, best)
+            presence, confidence = min(presence, anchor.score), min(confidence, anchor.score)
         yield replace(outcome, verdict=Verdict(presence, confidence))

@@ -35,7 +35,7 @@ SUBJECTS = {"chaos": (15,), "sabs": (10, 11)}
 #: Slices followed beyond an end.
 BEYOND = 6
 GOOD = 0.7
-RIDGE = 0.01
+RIDGE = 0.0003
 
 Row = dict[str, Any]
 
@@ -106,14 +106,17 @@ def _overlap(mask: np.ndarray, truth: np.ndarray) -> Mapping[str, Any]:
 
 
 def fit(x: np.ndarray, good: np.ndarray) -> np.ndarray:
-    """Weights of a logistic rule."""
+    """Weights of a logistic rule; distance never speaks for a mask, all else never against it."""
+    outward = ((0, None),) * 3 + ((None, 0), (None, None)) + ((0, None),) * 2
+    bounds = outward if x.shape[1] == len(outward) else outward[2:6]
 
     def loss(w: np.ndarray) -> tuple[float, np.ndarray]:
         z = x @ w
         value = np.mean(np.logaddexp(0, -np.where(good, z, -z))) + RIDGE * w @ w
         return float(value), x.T @ (expit(z) - good) / len(x) + 2 * RIDGE * w
 
-    return np.asarray(minimize(loss, np.zeros(x.shape[1]), jac=True).x)
+    start = np.zeros(x.shape[1])
+    return np.asarray(minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x)
 
 
 def auroc(score: np.ndarray, good: np.ndarray) -> float:
