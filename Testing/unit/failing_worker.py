@@ -31,6 +31,8 @@ class FailingSession(ScriptedSession):
         structures: list[str] | None = None,
         slices: range | None = None,
         cancel: Cancel = lambda: False,
+        *,
+        holding: bool = False,
     ) -> Iterator[SliceResult]:
         for number, result in enumerate(super().segment(structures, slices, cancel)):
             if number == self.count:

@@ -56,6 +56,8 @@ class ScriptedSession:
         structures: list[str] | None = None,
         slices: range | None = None,
         cancel: Cancel = lambda: False,
+        *,
+        holding: bool = False,
     ) -> Iterator[SliceResult]:
         print("looking for", structures)  # a library that prints
         image, support = self._image, self._support
