@@ -94,6 +94,6 @@ def _score_slice(truth: np.ndarray, result: SliceResult) -> SliceScore:
         truth=int(truth.sum()),
         found=int(result.mask.sum()),
         dice=round(dice(truth, result.mask), 4),
-        presence=round(result.presence, 4),
-        confidence=round(result.confidence, 4),
+        presence=round(float(result.presence), 4),
+        confidence=round(float(result.confidence), 4),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -30,7 +29,6 @@ GROUPS = {
     "right kidney": "lower",
     "left kidney": "lower",
 }
-HOLDING = "holding" in inspect.signature(LocalSession.segment).parameters
 
 
 class Found(NamedTuple):
@@ -149,8 +147,7 @@ class ToolSession(LocalSession):
         self.set_supports(
             Support.from_masks(annotated_volume, {organ: drawn}, axis="k", absent={organ: absent})
         )
-        known: Any = {"holding": within is not None} if HOLDING else {}
-        results = list(self.segment(slices=within, **known))
+        results = list(self.segment(slices=within, holding=within is not None))
         for result in results:
             masks[result.index] = result.mask
         seconds = time.perf_counter() - started + self.spared - spared

@@ -85,7 +85,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(folder, tmp_path):
         {"protocol": "whole"},
         {"suggestions": ["middle"]},
         {"segmenters": ["random-walker"]},
-        {"setting": "I"},
+        {"train_on": ["chaos", "sabs"]},
     ):
         asked = {"methods": ["fobsam"], "json_file": file, "resume": True, **other}
         with pytest.raises(FoBSAMError, match="another question"):
