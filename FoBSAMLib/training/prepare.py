@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from FoBSAMLib.evaluation import dataset_files
+from FoBSAMLib.evaluation.datasets import Dataset
 from FoBSAMLib.image.grid import NetworkGrid
-from FoBSAMLib.image.io import atomic_path, read_volume
+from FoBSAMLib.image.io import atomic_path
 from FoBSAMLib.image.volume import Volume
 from FoBSAMLib.image.windows import normalise
 from FoBSAMLib.training.episodes import SIZE, TrainingVolume
@@ -50,18 +52,20 @@ def prepare(volume: Volume, labels: np.ndarray | None = None, dataset: str = "")
     )
 
 
-def prepared(image: Path, cache: Path) -> TrainingVolume:
-    """The prepared form of an image file, from the cache folder or made and kept there.
+def prepared(dataset: Dataset, subject: int, cache: Path) -> TrainingVolume:
+    """The prepared form of a subject, from the cache folder or made and kept there.
 
-    A kept file that is damaged, or older than the image, is made anew. Raises `FoBSAMError` for
-    an unreadable image and an unwritable cache.
+    A kept file that is damaged, or older than the image or its labels, is made anew. Raises
+    `FoBSAMError` for an unreadable image and an unwritable cache.
     """
-    kept = cache / f"{image.parent.name}_{image.name.split('.')[0]}.npz"
-    source = _source(image)
+    files = dataset.as_files(subject, cache)
+    read = dataset_files.read if dataset.layout.raw else dataset.layout.read
+    kept = cache / f"{dataset.name}_{subject}.npz"
+    source = _source(files)
     # A damaged file makes numpy raise nearly anything; whatever it is, the file is of no use.
     with contextlib.suppress(Exception):
         return TrainingVolume.load(kept, source)
-    volume = prepare(read_volume(image))
+    volume = prepare(*read(*files), dataset.name)
     with contextlib.suppress(OSError):  # atomic_path says what is wrong with the folder
         cache.mkdir(parents=True, exist_ok=True)
     with atomic_path(kept) as partial:
@@ -69,7 +73,7 @@ def prepared(image: Path, cache: Path) -> TrainingVolume:
     return volume
 
 
-def _source(image: Path) -> tuple[int, ...]:
-    """Numbers that change with the image file and with `FORMAT`."""
-    stat = image.stat()
-    return FORMAT, stat.st_size, stat.st_mtime_ns
+def _source(files: tuple[Path, Path]) -> tuple[int, ...]:
+    """Numbers that change with the files and with `FORMAT`."""
+    stats = [file.stat() for file in files]
+    return (FORMAT, *(n for stat in stats for n in (stat.st_size, stat.st_mtime_ns)))

@@ -7,12 +7,16 @@ out; across domains one data set is trained on and another tested.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal
+
+import numpy as np
 
 from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.evaluation.datasets import Dataset, Fold
+from FoBSAMLib.training.episodes import TrainingVolume
 
 Setting = Literal["I", "II"]
 
@@ -22,14 +26,14 @@ class Choice:
     """What the user asks for beside the data sets.
 
     ``fold``: 1 to 5, the published fold that is kept for testing. ``test_organs`` are left out in
-    Setting II. ``all_subjects``: those kept for checking as well. None of these counts
-    ``subjects``, ids by data set, of which a configuration may name some.
+    Setting II. ``labels``: whether organ labels are used; None leaves it to the configuration.
+    ``all_subjects``: those kept for checking as well.
     """
 
     fold: int | None = None
     setting: Setting = "I"
     test_organs: tuple[str, ...] = ()
-    labels: bool = False
+    labels: bool | None = None
     all_subjects: bool = False
 
     def __post_init__(self) -> None:
@@ -72,7 +76,10 @@ class Scope:
 
 
 def choose(
-    datasets: Sequence[Dataset], choice: Choice, configured: dict[str, list[int]] | None = None
+    datasets: Sequence[Dataset],
+    choice: Choice,
+    configured: Mapping[str, list[int]] = MappingProxyType({}),
+    leave_out: Mapping[str, list[str]] = MappingProxyType({}),
 ) -> Scope:
     """What to train on.
 
@@ -81,19 +88,20 @@ def choose(
         choice: what was asked for.
         configured: ids by data set that a configuration names; ``choice.fold`` and
             ``choice.all_subjects`` count more.
+        leave_out: organs by data set that a configuration names; left out with the test organs.
 
     Raises:
         FoBSAMError: bad_request for subjects that are missing or kept for checking, for an
             unknown fold, and for a test organ that a data set has no labels of.
     """
     subjects: dict[str, list[int]] = {}
-    leave_out: dict[str, list[str]] = {}
+    all_left_out: dict[str, list[str]] = {}
     notes: list[str] = []
     for dataset in datasets:
-        chosen = _subjects(dataset, choice, (configured or {}).get(dataset.name), notes)
-        left_out = _left_out(dataset, choice.test_organs)
+        chosen = _subjects(dataset, choice, configured.get(dataset.name), notes)
+        left_out = _left_out(dataset, [*choice.test_organs, *leave_out.get(dataset.name, ())])
         if left_out:
-            leave_out[dataset.name] = left_out
+            all_left_out[dataset.name] = left_out
         if dataset.kind == "photograph":
             chosen = [n for n in chosen if dataset.classes[n] not in left_out]
         if not chosen:
@@ -103,7 +111,25 @@ def choose(
                 "Add images of its training subjects, or choose others.",
             )
         subjects[dataset.name] = chosen
-    return Scope(subjects, leave_out, choice.labels, tuple(notes))
+    return Scope(subjects, all_left_out, bool(choice.labels), tuple(notes))
+
+
+def without(
+    volume: TrainingVolume, dataset: Dataset, organs: Sequence[str], slices: int
+) -> TrainingVolume | None:
+    """A volume without the slices that hold one of the organs, be it in one voxel.
+
+    Labels are judged slice by slice as they were drawn, before they are laid on the network's
+    grid, where a small part may get lost. None where no ``slices`` neighbouring slices remain,
+    so that nothing could be shown.
+    """
+    if dataset.kind == "photograph":  # left out as a whole, by its class
+        return volume
+    volume = volume.without([dataset.description.organs[organ] for organ in organs])
+    padded = np.r_[0, volume.usable.astype(np.int8), 0]
+    changes = np.flatnonzero(np.diff(padded))
+    longest = max((changes[1::2] - changes[::2]), default=0)
+    return volume if longest >= slices else None
 
 
 def record(

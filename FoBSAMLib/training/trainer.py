@@ -10,10 +10,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 
@@ -21,7 +23,9 @@ from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.image.io import atomic_path
 from FoBSAMLib.models.checkpoints import load_checkpoint
 from FoBSAMLib.training.episodes import TrainingVolume
+from FoBSAMLib.training.processes import ALONE, Step, Team, shared
 
+Model = Literal["fob-lite", "fob-paper"]
 LOG_EVERY = 10
 #: The learning rate needs room to rise and to fall.
 FEWEST_STEPS = 4
@@ -35,7 +39,7 @@ class TrainingConfig:
     where a set is not named; ``labels``: organ labels are used as well; ``leave_out``: organs by
     data set whose slices are never shown; ``average`` is the decay of the averaged weights."""
 
-    model: str = "fob-lite"
+    model: Model = "fob-lite"
     labels: bool = False
     leave_out: dict[str, list[str]] = field(default_factory=dict)
     steps: int = 3000
@@ -65,6 +69,8 @@ class TrainingConfig:
             ) from None
 
     def _check(self) -> None:
+        if self.model not in get_args(Model):
+            raise ValueError(f"model is {self.model!r}, not one of {', '.join(get_args(Model))}")
         fewest = {"steps": FEWEST_STEPS, "batch": 1, "warmup": 0, "seed": 0, "initial_seed": 0}
         for name, least in fewest.items():
             value = getattr(self, name)
@@ -82,6 +88,11 @@ class TrainingConfig:
         for name, ids in self.subjects.items():
             if type(ids) is not list or any(type(one) is not int for one in ids):
                 raise ValueError(f"subjects of {name} is {ids!r}, not a list of ids")
+        if type(self.leave_out) is not dict:
+            raise ValueError(f"leave_out is {self.leave_out!r}, not lists of organs by data set")
+        for name, organs in self.leave_out.items():
+            if type(organs) is not list or any(type(one) is not str for one in organs):
+                raise ValueError(f"leave_out of {name} is {organs!r}, not a list of organs")
 
 
 class Recipe(Protocol):
@@ -90,16 +101,23 @@ class Recipe(Protocol):
     name: str
     #: What each loss counts in their sum.
     weights: Mapping[str, float]
+    #: Neighbouring slices that an episode takes.
+    slices: int
+    #: Whether matrices are written in half precision.
+    halved: bool
+    #: What the user should know before.
+    notes: tuple[str, ...]
 
     def initial(self, seed: int) -> nn.Module:
         """The network before training."""
 
-    def dataset(self, volumes: Sequence[TrainingVolume], config: TrainingConfig) -> Dataset[Any]:
-        """``config.steps`` batches, NamedTuples of tensors; each the same whenever it is asked
-        for."""
+    def dataset(
+        self, volumes: Sequence[TrainingVolume], config: TrainingConfig, batches: int
+    ) -> Dataset[Any]:
+        """So many batches, NamedTuples of tensors; each the same whenever it is asked for."""
 
-    def parameters(self, model: Any, config: TrainingConfig) -> list[dict[str, Any]]:
-        """What is trained, in groups with their largest rates ``lr``."""
+    def optimiser(self, model: Any, config: TrainingConfig) -> tuple[Optimizer, LRScheduler]:
+        """What changes the weights, and its rate from step to step."""
 
     def losses(self, model: Any, batch: Any) -> dict[str, Tensor]:
         """Each loss of a batch, by name."""
@@ -114,6 +132,7 @@ def train(
     report: Callable[[int, dict[str, float]], None] = lambda step, losses: None,
     *,
     workers: int = 1,
+    team: Team = ALONE,
 ) -> nn.Module:
     """Train, or go on training where ``folder`` holds an interrupted run of the same configuration.
 
@@ -123,6 +142,8 @@ def train(
         report: called every `LOG_EVERY` steps, and after the last, with the mean of each loss
             since then.
         workers: processes that draw episodes.
+        team: the processes that train together, each of which calls this; the first one writes
+            and reports (of its own batches).
 
     Returns:
         The model with its weights averaged over the last steps.
@@ -135,18 +156,15 @@ def train(
     model = recipe.initial(config.initial_seed).to(device)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.average))
-    groups = recipe.parameters(model, config)
-    optimiser = torch.optim.AdamW(groups, weight_decay=1e-4, fused=device.type == "cuda")
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser,
-        [group["lr"] for group in groups],
-        total_steps=config.steps,
-        pct_start=min(0.5, max(config.warmup, 2) / config.steps),
-    )
+    optimiser, schedule = recipe.optimiser(model, config)
     parts = {"model": model, "average": average, "optimiser": optimiser, "schedule": schedule}
-    start = _resume(parts, config, folder)
+    start = _resume(parts, config, folder, team)
+    step_losses = shared(Step(recipe, model), team)
+    # Batches are dealt out in turn.
+    batches = range(start * team.count + team.rank, config.steps * team.count, team.count)
+    dataset = recipe.dataset(volumes, config, config.steps * team.count)
     loader = DataLoader(
-        torch.utils.data.Subset(recipe.dataset(volumes, config), range(start, config.steps)),
+        torch.utils.data.Subset(dataset, batches),
         batch_size=None,
         num_workers=workers,
         worker_init_fn=_start_worker,
@@ -156,11 +174,11 @@ def train(
     began = saved = time.perf_counter()
     losses: list[Tensor] = []
     for step, batch in enumerate(loader, start + 1):
-        torch.manual_seed(config.seed * 1_000_003 + step)
+        torch.manual_seed(config.seed * 1_000_003 + batches[step - start - 1] + 1)
         # Single values stay here: to read them must not wait for the device.
         batch = type(batch)(*(p.to(device, non_blocking=True) if p.dim() else p for p in batch))
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.bfloat16):
-            named = recipe.losses(model, batch)
+            named = step_losses(batch)
         each = torch.stack([named[name].float() for name in recipe.weights])
         total = (each * each.new_tensor(list(recipe.weights.values()))).sum()
         optimiser.zero_grad(set_to_none=True)
@@ -173,11 +191,13 @@ def train(
         if step % LOG_EVERY == 0 or step == config.steps:
             means = dict(zip(recipe.weights, torch.stack(losses).mean(0).tolist(), strict=True))
             now = time.perf_counter()
-            _log(folder / "log.csv", {"step": step, "seconds": round(now - began, 2)} | means)
-            report(step, means)
+            if team.first:
+                _log(folder / "log.csv", {"step": step, "seconds": round(now - began, 2)} | means)
+                report(step, means)
             began, losses = now, []
-        if time.perf_counter() - saved >= SAVE_SECONDS or step == config.steps:
-            _save(parts, step, config, folder)
+        due = time.perf_counter() - saved >= SAVE_SECONDS or step == config.steps
+        if team.first and due:
+            _save(parts, step, config, folder, team)
             saved = time.perf_counter()
     model.load_state_dict(average.module.state_dict())
     return model.to(torch.device("cpu")).eval()
@@ -186,6 +206,9 @@ def train(
 def _start_worker(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # interrupts are the parent's
     torch.set_num_threads(1)
+    # Handed over by file descriptor, a tensor that is on its way when training is interrupted
+    # would leave a traceback of this process.
+    torch.multiprocessing.set_sharing_strategy("file_system")
 
 
 def _log(path: Path, row: dict[str, float]) -> None:
@@ -202,32 +225,42 @@ def _log(path: Path, row: dict[str, float]) -> None:
         ) from None
 
 
-def _save(parts: dict[str, Any], step: int, config: TrainingConfig, folder: Path) -> None:
+def _save(
+    parts: dict[str, Any], step: int, config: TrainingConfig, folder: Path, team: Team
+) -> None:
     state = {name: part.state_dict() for name, part in parts.items()}
     # By way of memory: torch.save into a file reports a full disk as an error of its own.
     buffer = io.BytesIO()
-    torch.save({"step": step, "config": asdict(config), **state}, buffer)
+    torch.save({"step": step, "run": _run_of(config, team), **state}, buffer)
     with atomic_path(folder / "state.pt") as partial:
         partial.write_bytes(buffer.getbuffer())
 
 
-def _resume(parts: dict[str, Any], config: TrainingConfig, folder: Path) -> int:
+def _run_of(config: TrainingConfig, team: Team) -> dict[str, Any]:
+    """What must be the same where a run goes on."""
+    return {**asdict(config), "processes": team.count}
+
+
+def _resume(parts: dict[str, Any], config: TrainingConfig, folder: Path, team: Team) -> int:
     """Take up an interrupted run; returns the number of steps already done."""
     path, step = folder / "state.pt", 0
     if path.exists():
-        step = _restore(parts, config, path)
-    else:
-        with atomic_path(folder / "config.json") as partial:
-            partial.write_text(json.dumps(asdict(config), indent=2) + "\n")
-    _forget_after(step, folder / "log.csv")
+        step = _restore(parts, _run_of(config, team), path)
+    if team.first:
+        if not path.exists():
+            with atomic_path(folder / "config.json") as partial:
+                partial.write_text(json.dumps(asdict(config), indent=2) + "\n")
+        _forget_after(step, folder / "log.csv")
+    # Nobody saves anew before all have read.
+    team.wait()
     return step
 
 
-def _restore(parts: dict[str, Any], config: TrainingConfig, path: Path) -> int:
+def _restore(parts: dict[str, Any], run: dict[str, Any], path: Path) -> int:
     """Give all parts their saved state; returns the step after which it was saved."""
     try:
         state = load_checkpoint(path)
-        same = state["config"] == asdict(config)
+        same = state["run"] == run
         if same:
             for name, part in parts.items():
                 part.load_state_dict(state[name])
@@ -241,7 +274,7 @@ def _restore(parts: dict[str, Any], config: TrainingConfig, path: Path) -> int:
     if not same:
         raise FoBSAMError(
             "bad_request",
-            f"{path.parent} holds a run with another configuration.",
+            f"{path.parent} holds a run with another configuration, or number of processes.",
             "Choose another folder, or remove it to begin anew.",
         )
     return step
