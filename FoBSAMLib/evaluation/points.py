@@ -1,14 +1,15 @@
 """Points alone, and the segmenter that draws a mask from them: FoB's way and the usual one.
 
 The method's claim is that background points located directly beat those read off a confidence
-map. Both ways get the same features, the same number of points and the same segmenter here, and
-no dense probability:
+map. Both ways get the same features, the same foreground points, as many background points and the
+same segmenter here, and no dense probability, so that the background points alone differ.
+Foreground points are spread over the likest part of a map: the likeness of every cell to the
+support's foreground prototype, cut off where the support's own map fits its mask best. Background
+points are:
 
-- *fob-prompts*: background points as the generator locates them, foreground points as it gives
-  them;
-- *prototype-prompts* (ProtoSAM's way): the likeness of every cell to the support's foreground
-  prototype, cut off where the support's own map fits its mask best; foreground points spread over
-  the part that is likest, background points over what is least like the prototype around it.
+- *fob-prompts*: as the generator locates them;
+- *prototype-prompts* (ProtoSAM's way): spread over what is least like the prototype around the
+  part.
 """
 
 from __future__ import annotations
@@ -64,19 +65,35 @@ Place = Callable[[ImageSlices, int, Sequence[Remembered], bool], Prompts]
 def fob_points(
     slices: ImageSlices, index: int, memory: Sequence[Remembered], foreign: bool
 ) -> Prompts:
-    """As the generator gives them."""
-    return slices.generator.propose(slices.features(index), memory, foreign=foreign).prompts
+    """Background points as the generator locates them, foreground points of the likest part."""
+    located = slices.generator.propose(slices.features(index), memory, foreign=foreign).prompts
+    part, _, _ = _likest_part(slices, index, memory, foreign)
+    return Prompts(located.background, spread_points(part, POINTS))
 
 
 def prototype_points(
     slices: ImageSlices, index: int, memory: Sequence[Remembered], foreign: bool
 ) -> Prompts:
-    """From the map of likeness to the prototype of the first slice remembered.
+    """Both kinds from the map of likeness to the prototype of the first slice remembered."""
+    part, likeness, cut = _likest_part(slices, index, memory, foreign)
+    away = ndimage.distance_transform_edt(~part)
+    around = (away > APART) & (away <= AROUND) & (likeness < cut)
+    background = np.zeros((0, 2), np.float32)
+    if around.any():
+        low = np.quantile(likeness[around], LOWEST)
+        background = spread_points(around & (likeness <= low), POINTS)
+    return Prompts(background, spread_points(part, POINTS))
 
-    Within one volume (not ``foreign``) the part is the one that overlaps the last one most.
+
+def _likest_part(
+    slices: ImageSlices, index: int, memory: Sequence[Remembered], foreign: bool
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """The part of the slice that is likest the prototype of the first slice remembered.
+
+    Returns it, bool [256, 256], the map of likeness and the cut-off. Within one volume (not
+    ``foreign``) the part is the one that overlaps the last mask remembered most.
     """
-    support = memory[0]
-    prototype, cut = _prototype(support)
+    prototype, cut = _prototype(memory[0])
     likeness = _likeness(slices.features(index), prototype)
     parts, count = ndimage.label(likeness >= cut)
     if not count:
@@ -87,14 +104,7 @@ def prototype_points(
     if not weights[1:].any():
         excess = np.maximum(likeness - cut, 1e-6)
         weights = np.bincount(parts.ravel(), excess.ravel(), minlength=count + 1)
-    part = parts == 1 + int(np.argmax(weights[1:]))
-    away = ndimage.distance_transform_edt(~part)
-    around = (away > APART) & (away <= AROUND) & (likeness < cut)
-    background = np.zeros((0, 2), np.float32)
-    if around.any():
-        low = np.quantile(likeness[around], LOWEST)
-        background = spread_points(around & (likeness <= low), POINTS)
-    return Prompts(background, spread_points(part, POINTS))
+    return parts == 1 + int(np.argmax(weights[1:])), likeness, cut
 
 
 PLACES: dict[str, Place] = {FOB_PROMPTS: fob_points, PROTOTYPE_PROMPTS: prototype_points}
@@ -119,8 +129,9 @@ def find_start(
 ) -> dict[int, np.ndarray]:
     """The slice in which a structure drawn in another image is found best, with its mask there.
 
-    As `FoBSAMLib.session.foreign.find_anchor`, with points alone: the best is the one whose mask,
-    carried back to the support, fits it best. Empty where nothing is found.
+    The best is the one whose mask, carried back to the support by the same points, fits it best.
+    (The tool's anchor, `FoBSAMLib.session.foreign.survey`, is chosen among the same slices, but by
+    the generator's own word as well, which points alone lack.) Empty where nothing is found.
     """
     stride = max(1, round(STRIDE_MM / slices.volume.step(slices.axis)))
     best, start = 0.0, {}

@@ -190,7 +190,8 @@ def _walk_image(
     step = baseline.on(query.image, query.spacing)
     between = interpolate(start, query.spacing) if baseline.interpolates else {}
     for presence, masks, took in _walk(query, step, baseline.agreement, start, told):
-        masks = masks | query.masks(between)
+        for index, mask in between.items():
+            masks[index] = mask
         yield Answer(name, presence, masks, took + seconds)
 
 

@@ -51,6 +51,19 @@ def test_both_ways_place_as_many_points_inside_and_outside(known, place):
     assert not inside(query, support.mask, prompts.background).any()
 
 
+@pytest.mark.parametrize("foreign", [True, False])
+def test_both_ways_differ_in_their_background_points_alone(known, foreign):
+    query, support = known
+    memory = [support.remembered()]
+    fob, prototype = (
+        place(query, AT, memory, foreign) for place in (points.fob_points, points.prototype_points)
+    )
+    assert np.array_equal(fob.foreground, prototype.foreground)
+    assert not np.array_equal(fob.background, prototype.background)
+    located = query.generator.propose(query.features(AT), memory, foreign=foreign).prompts
+    assert np.array_equal(fob.background, located.background)
+
+
 @pytest.mark.parametrize("place", points.PLACES.values(), ids=points.PLACES)
 def test_the_segmenter_draws_from_the_points_alone(known, place):
     query, support = known

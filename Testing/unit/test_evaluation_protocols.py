@@ -12,6 +12,7 @@ from phantom import DRAWN
 
 from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.evaluation import points, protocols, tool
+from FoBSAMLib.evaluation.baselines import interpolate
 from FoBSAMLib.evaluation.datasets import Dataset, Subject
 from FoBSAMLib.evaluation.settings import (
     FOB_PROMPTS,
@@ -151,6 +152,30 @@ def test_interpolation_waits_for_two_masks(subject):
     # The second annotated slice does not hold the organ.
     assert {len(record.annotated) for record in records} == {3}
     assert min(record.dice for record in records) > 0.8
+
+
+@pytest.mark.usefixtures("copying")
+def test_interpolated_slices_are_interpolated_alone(subject):
+    """A disc that shrinks: a copy of the larger one would cover what is interpolated."""
+    rows, columns = np.ogrid[:64, :64]
+    away = np.hypot(rows - 32, columns - 32)
+    truth = np.stack([away < 20 - 2 * abs(index - 6) for index in range(12)])
+    shrinking = Subject(subject.id, subject.volume, {LIVER: truth})
+    settings = Settings((LIVER,), (TOOL, "interpolation"), slices_annotated=2)
+    scored = protocols.interactive(shrinking, settings, Tools(settings))
+    found = {
+        one.answer.presence: one
+        for one in scored
+        if one.answer.method == "interpolation" and len(one.record.annotated) == 2
+    }
+    annotated = found["own"].record.annotated
+    assert annotated == (6, ABSENT)
+    between = interpolate(
+        {index: truth[index] for index in annotated}, subject.volume.slice_spacing("k")
+    )
+    for index, mask in between.items():
+        assert np.array_equal(found["own"].answer.masks[index], mask)
+        assert np.array_equal(found["tool"].answer.masks[index], mask)
 
 
 @pytest.mark.usefixtures("copying")
