@@ -140,8 +140,9 @@ class NarrowRecipe(PaperRecipe):
 def test_a_run_trains_every_part_that_counts(volume, tmp_path):
     before = dict(NarrowRecipe().initial(0).named_parameters())
     logged = {}
+    config = dataclasses.replace(CONFIG, bfloat16=True)
     model = train(
-        [volume], CONFIG, tmp_path, CPU, NarrowRecipe(), lambda step, means: logged.update(means)
+        [volume], config, tmp_path, CPU, NarrowRecipe(), lambda step, means: logged.update(means)
     )
     assert logged.keys() == WEIGHTS.keys()
     assert all(math.isfinite(value) for value in logged.values())
