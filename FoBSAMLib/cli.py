@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from FoBSAMLib.session.base import Session
     from FoBSAMLib.session.oneshot import OneShot
 
-#: Results less sure than this are named for the user to look at.
-UNSURE = 0.6
 NO_MEMORY = "Not enough memory. Close other programs or give a smaller image."
 
 app = typer.Typer(
@@ -428,6 +426,8 @@ def _parse_absent(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
 
 
 def _summarise(result: OneShot) -> None:
+    from FoBSAMLib.session.warning import UNSURE
+
     for structure in result.support.structures:
         found = [r for r in result.results if r.structure.name == structure.name]
         present = [r for r in found if r.mask.any()]

@@ -20,9 +20,10 @@ from FoBSAMLib.gui.points import Points
 from FoBSAMLib.gui.running import Running
 from FoBSAMLib.gui.views import SliceViews
 from FoBSAMLib.mrml.accept import Accepted
-from FoBSAMLib.mrml.run import UNCERTAIN, Run, Slices, Target
+from FoBSAMLib.mrml.run import Run, Slices, Target
 from FoBSAMLib.mrml.sequences import show_time_point
 from FoBSAMLib.mrml.widget_editing import WidgetEditing
+from FoBSAMLib.session.warning import UNSURE
 
 #: Milliseconds without a change after which surfaces are made.
 SURFACES = 400
@@ -55,7 +56,7 @@ class Review:
         self._surfaces.setInterval(SURFACES)
         self._surfaces.connect("timeout()", self._make_surfaces)
         self.views = SliceViews(self._view_moved)
-        self.plot = ReviewPlot(self.go_to, UNCERTAIN)
+        self.plot = ReviewPlot(self.go_to, UNSURE)
         ui.plotLayout.addWidget(self.plot)
         self.points = Points(ui, engine, messages, self._corrected)
         for name, act in (
@@ -285,7 +286,7 @@ class Review:
         return rows * columns
 
     def _uncertain(self, results: Slices) -> list[int]:
-        return sorted(n for n, result in results.items() if result.confidence < UNCERTAIN)
+        return sorted(n for n, result in results.items() if result.confidence < UNSURE)
 
     def _follow(self, run: Run | None) -> None:
         """During a run show the volume that it has come to, until the user chooses one."""
@@ -383,7 +384,7 @@ def _slices(run: Run | None, target: Target | None) -> range:
 
 
 def _doubtful(result: Any) -> bool:
-    return bool(result.confidence < UNCERTAIN)
+    return bool(result.confidence < UNSURE)
 
 
 def _nothing_written(accepted: Accepted) -> str:

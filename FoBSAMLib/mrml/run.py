@@ -33,9 +33,6 @@ from FoBSAMLib.worker.conversation import Conversation, Steps
 
 T = TypeVar("T")
 
-#: A mask of less confidence should be looked at.
-UNCERTAIN = 0.6
-
 
 class Run:
     """One request, from what is drawn to what was found; its results lie in previews."""

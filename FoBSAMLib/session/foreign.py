@@ -17,7 +17,7 @@ import numpy as np
 
 from FoBSAMLib.generator.base import Proposal, Remembered
 from FoBSAMLib.prompts import Prompts
-from FoBSAMLib.session.chain import carry_back, dice, segment_slice
+from FoBSAMLib.session.chain import carry_back, dice, prompts_on, segment_slice
 from FoBSAMLib.session.cleanup import clean
 from FoBSAMLib.session.follow import Cancel, Outcome, follow
 from FoBSAMLib.session.presence import Verdict
@@ -48,7 +48,7 @@ class Sighting(NamedTuple):
     at: int
     support: ForeignSupport
     mask: np.ndarray
-    prompts: Prompts
+    proposal: Proposal
     score: float
 
 
@@ -71,20 +71,36 @@ def survey(
 
 
 def _look(slices: ImageSlices, index: int, support: ForeignSupport) -> Sighting:
+    """The structure in one slice: of the masks that can be made of what the generator says, the
+    one that fits best when it is carried back."""
     remembered = support.remembered()
     features = slices.features(index)
     proposal = slices.generator.propose(features, [remembered], foreign=True)
-    prompts, probability = segment_slice(slices, index, proposal)
-    mask = clean(probability >= 0.5)
-    if not mask.any():
-        return Sighting(index, support, mask, prompts, 0.0)
-    here = Remembered(features, slices.grid.mask_to_network(mask))
-    back = carry_back(support.slices, support.at, remembered.features, here, foreign=True)
-    score = dice(back, remembered.inside)
+
+    def fit(mask: np.ndarray) -> float:
+        here = Remembered(features, slices.grid.mask_to_network(mask))
+        back = carry_back(support.slices, support.at, remembered.features, here, foreign=True)
+        return dice(back, remembered.inside)
+
+    fits = [(fit(mask), mask) for mask in _masks(slices, index, proposal) if mask.any()]
+    if not fits:
+        return Sighting(index, support, np.zeros(slices.image(0).shape, bool), proposal, 0.0)
+    score, mask = max(fits, key=lambda one: one[0])
     if proposal.presence is not None and proposal.quality is not None:
         # As much the generator's own word as the way back: each errs in cases of its own.
         score = (score * proposal.presence * proposal.quality) ** (1 / 3)
-    return Sighting(index, support, mask, prompts, score)
+    return Sighting(index, support, mask, proposal, score)
+
+
+def _masks(slices: ImageSlices, index: int, proposal: Proposal) -> Iterator[np.ndarray]:
+    """The segmenter's mask, and that of the points alone where it goes by the generator's
+    probability: in another patient's tissue the points often lie right where the probability
+    covers a part only."""
+    prompts, probability = segment_slice(slices, index, proposal)
+    yield clean(probability >= 0.5)
+    if proposal.probability is not None and slices.segmenter.draws_on_prior:
+        by_points = slices.segmenter.segment(slices.embedding(index), prompts)
+        yield clean(by_points >= 0.5)
 
 
 def follow_foreign(
@@ -99,18 +115,26 @@ def follow_foreign(
     sightings = survey(slices, supports, wanted, cancel)
     if cancel():
         return
+    if not sightings:
+        return
     anchor = sightings[0]
     if not anchor.mask.any() or (anchor.score < FOUND and not holding):
         empty = np.zeros(slices.image(0).shape, bool)
         for index in wanted:
-            yield Outcome(index, empty, Prompts(), Verdict(anchor.score, 1 - anchor.score))
+            # Where it is known to be, not to have found it is no certainty.
+            sure = 0.0 if holding else 1 - anchor.score
+            yield Outcome(index, empty, Prompts(), Verdict(anchor.score, sure))
         return
-    yield Outcome(anchor.at, anchor.mask, anchor.prompts, Verdict(anchor.score, anchor.score))
+    prompts = prompts_on(slices, anchor.proposal)
+    yield Outcome(anchor.at, anchor.mask, prompts, Verdict(anchor.score, anchor.score))
+    seen = {sighting.at: sighting for sighting in sightings}
 
     def guide(index: int) -> Proposal:
         nearest = min(sightings, key=lambda sighting: abs(sighting.at - index))
-        remembered = [nearest.support.remembered()]
-        return slices.generator.propose(slices.features(index), remembered, foreign=True)
+        if index not in seen:
+            seen[index] = _look(slices, index, nearest.support)
+        sighting = seen[index]
+        return replace(sighting.proposal, probability=slices.grid.mask_to_network(sighting.mask))
 
     start = {anchor.at: anchor.mask}
     for outcome in follow(slices, start, set(), wanted, cancel, holding=holding, guide=guide):

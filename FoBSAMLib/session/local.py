@@ -30,6 +30,7 @@ from FoBSAMLib.session.slices import ImageSlices
 from FoBSAMLib.session.state import SessionState
 from FoBSAMLib.session.suggest import suggest_slice
 from FoBSAMLib.session.support import Support
+from FoBSAMLib.session.warning import warn_of_volume
 
 #: Features are kept for this many images: the query's and the support's.
 IMAGES = 2
@@ -108,12 +109,17 @@ class LocalSession:
             return cancel() or self._state.found is not found
 
         for structure in chosen:
+            confidences: list[float] = []
             run = partial(self._outcomes, image, support, structure, wanted, stop, holding)
             for result in self._results_of(structure, run):
                 if stop():
                     return
                 self._state.add(result)
+                confidences += [result.confidence] if result.mask.any() else []
                 yield result
+            warning = warn_of_volume(structure.name, confidences)
+            if warning and not stop():
+                self.notes.append(warning)
 
     def correct(self, structure: str, index: int, prompts: Prompts) -> SliceResult:
         """The mask of one slice again, from its prompts as the user edited them.

@@ -1,0 +1,25 @@
+"""When a structure's whole result is to be doubted, not only some of its slices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+
+#: Slices of less confidence are to be looked at, and volumes of less on average.
+UNSURE = 0.6
+
+
+def unsure_of_volume(confidences: Sequence[float]) -> bool:
+    """Whether a result is to be doubted as a whole, from the confidences of the slices in which
+    the structure was found: it was found in none, or they are below `UNSURE` on average."""
+    return not confidences or fmean(confidences) < UNSURE
+
+
+def warn_of_volume(name: str, confidences: Sequence[float]) -> str:
+    """The sentence for the user, "" where there is nothing to warn of."""
+    if not unsure_of_volume(confidences):
+        return ""
+    if not confidences:
+        return f"{name}: found in no other slice; check that it was looked for where it is."
+    mean = fmean(confidences)
+    return f"{name}: unsure of the result as a whole (confidence {mean:.2f}); look at every slice."
