@@ -112,7 +112,7 @@ def _outward(
         mask = clean(found.probability >= 0.5)
         if not holding and (verdict.presence < PRESENT or not mask.any()):
             # What lies beyond is not walked, and no surer than this slice.
-            end = verdict.of_an_end()
+            end = Verdict(verdict.presence, 1 - verdict.presence)
             for beyond in [n for n in ahead if (n - index) * way.step >= 0]:
                 prompts = found.prompts if beyond == index else Prompts()
                 yield Outcome(beyond, np.zeros_like(mask), prompts, end)

@@ -43,16 +43,6 @@ class Verdict(NamedTuple):
     presence: float
     confidence: float
 
-    def of_an_end(self) -> Verdict:
-        """The same of the empty mask that is handed back where a way ends: as sure as the
-        structure is absent, but not where the way ended because it had left the structure."""
-        lost = self == LOST
-        return Verdict(self.presence, 0.0 if lost else 1 - self.presence)
-
-
-#: The chain is on something else: what the slice holds is not known.
-LOST = Verdict(0.0, 0.0)
-
 
 @dataclass(frozen=True)
 class Between:
@@ -86,13 +76,14 @@ def _own_word(*probabilities: float | None) -> list[float]:
 
 def judge(evidence: Evidence) -> Verdict:
     """Presence and confidence of one slice on a way outward from an annotated one."""
-    if evidence.shift > ALIEN:
-        return LOST
     x = features(evidence)
     rules = (PRESENCE, CONFIDENCE)
     if len(x) == len(PRESENCE_BY_POINTS):
         rules = (PRESENCE_BY_POINTS, CONFIDENCE_BY_POINTS)
-    return Verdict(*(float(expit(x @ rule)) for rule in rules))
+    presence, confidence = (float(expit(x @ rule)) for rule in rules)
+    if evidence.shift > ALIEN:  # no more is known then than that this is something else
+        return Verdict(min(presence, 0.5), 0.0)
+    return Verdict(presence, confidence)
 
 
 def judge_between(evidence: Between, *, held: bool) -> Verdict:
