@@ -78,7 +78,9 @@ def run(
     found = [find_dataset(name, folder) for name in dict.fromkeys(datasets.split(","))]
     _check_kinds(found, config.model)
     if choice.labels is None:
-        choice = replace(choice, labels=config.labels)
+        # The published settings use none, whatever the configuration says.
+        published = choice.fold is not None or choice.setting == "II"
+        choice = replace(choice, labels=config.labels and not published)
     scope = settings.choose(found, choice, config.subjects, config.leave_out)
     output = output or Path("runs") / config.model
     with joined(choose_device(device)) as (team, chosen):

@@ -19,6 +19,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
+from FoBSAMLib.errors import FoBSAMError
+
 SIZE = 256
 #: Slices of an episode: the annotated one and those it is followed through.
 SLICES = 4
@@ -34,6 +36,8 @@ LEAST_ORGAN = 40
 COMPACT = 0.35
 #: Longest step between the slices of an episode, in mm; the next slice is always near enough.
 STEP = 9.0
+#: Draws tried for each episode before there is held to be none: most succeed within three.
+TRIES = 500
 #: Share of supervoxel episodes in which the structure ends before the last slice.
 ENDS = 0.25
 #: How often each kind is drawn without and with organ labels.
@@ -170,6 +174,15 @@ class EpisodeDataset(Dataset[Episode]):
         return sampler.batch(str(kind), self.size)
 
 
+def nothing_to_draw(kind: str) -> FoBSAMError:
+    """The error of volumes that give no episode of a kind."""
+    return FoBSAMError(
+        "bad_request",
+        f"These images give no episode of {kind}: nothing in them goes on through enough slices.",
+        "Train on more subjects, or leave fewer slices out.",
+    )
+
+
 def _shares(volumes: Sequence[TrainingVolume], labels: bool) -> np.ndarray:
     """How often each of the `KINDS` is drawn; never what these volumes cannot give."""
     shares = np.array(SHARES[labels])
@@ -195,10 +208,13 @@ class EpisodeSampler:
             "foreign organs": self._foreign_organs,
         }[kind]
         drawn: list[Drawn] = []
-        while len(drawn) < count:
+        for _ in range(TRIES * count):
             group = draw()
-            if group is not None:
-                drawn.append(group)
+            drawn += [group] if group is not None else []
+            if len(drawn) == count:
+                break
+        else:
+            raise nothing_to_draw(kind)
         foreign = kind.startswith("foreign")
         return Episode(
             torch.from_numpy(np.stack([d.images for d in drawn])),

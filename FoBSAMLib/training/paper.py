@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 from FoBSAMLib.generator.paper import PaperFoB
 from FoBSAMLib.generator.ring import POINTS, sample_ring
 from FoBSAMLib.models.checkpoints import load_checkpoint, load_into
-from FoBSAMLib.training.episodes import AREA, SIZE, TrainingVolume
+from FoBSAMLib.training.episodes import AREA, SIZE, TRIES, TrainingVolume, nothing_to_draw
 from FoBSAMLib.training.paper_losses import WEIGHTS, paper_losses
 from FoBSAMLib.training.trainer import TrainingConfig
 
@@ -65,11 +65,14 @@ class PaperEpisodes(Dataset[PaperEpisode]):
     def __getitem__(self, item: int) -> PaperEpisode:
         rng = np.random.default_rng((self.seed, item))
         drawn: list[tuple[Tensor, Tensor, Tensor]] = []
-        while len(drawn) < self.size:
+        for _ in range(TRIES * self.size):
             volume = self.volumes[int(rng.integers(len(self.volumes)))]
             pair = _draw(volume, rng, self.labels)
-            if pair is not None:
-                drawn.append(pair)
+            drawn += [pair] if pair is not None else []
+            if len(drawn) == self.size:
+                break
+        else:
+            raise nothing_to_draw("neighbouring slices")
         return PaperEpisode(*map(torch.stack, zip(*drawn, strict=True)))
 
 

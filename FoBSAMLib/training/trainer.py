@@ -163,6 +163,8 @@ def train(
     # Batches are dealt out in turn.
     batches = range(start * team.count + team.rank, config.steps * team.count, team.count)
     dataset = recipe.dataset(volumes, config, config.steps * team.count)
+    if batches:
+        dataset[batches[0]]  # that there is nothing to draw is told here, not by another process
     loader = DataLoader(
         torch.utils.data.Subset(dataset, batches),
         batch_size=None,

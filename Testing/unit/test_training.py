@@ -391,3 +391,12 @@ def test_no_episode_shows_a_slice_with_a_test_organ(prepared, chaos, recipe):
         dataset = recipe().dataset([left, dataclasses.replace(left)], config, 8)
         brightest = max(float(dataset[n].images.max()) for n in range(8))
         assert (brightest > 1e3) == shown
+
+
+def test_images_in_which_nothing_can_be_followed_are_told(prepared, tmp_path):
+    alone = np.zeros(len(prepared.image), bool)
+    alone[::3] = True  # no two neighbours may be shown
+    volume = dataclasses.replace(prepared, usable=alone)
+    with pytest.raises(FoBSAMError, match="give no episode of") as caught:
+        train([volume], SHORT, tmp_path, CPU, LiteRecipe())
+    assert caught.value.code == "bad_request"
