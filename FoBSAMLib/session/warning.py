@@ -20,6 +20,6 @@ def warn_of_volume(name: str, confidences: Sequence[float]) -> str:
     if not unsure_of_volume(confidences):
         return ""
     if not confidences:
-        return f"{name}: found in no other slice; check that it was looked for where it is."
+        return f"{name}: found in none of the slices it was looked for in."
     mean = fmean(confidences)
     return f"{name}: unsure of the result as a whole (confidence {mean:.2f}); look at every slice."

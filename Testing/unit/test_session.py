@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from statistics import fmean
 
 import numpy as np
 import phantom
@@ -11,6 +12,7 @@ import SimpleITK as sitk
 
 from FoBSAMLib import FoBSAMError, LocalSession, Support, Volume, segment
 from FoBSAMLib.image.volume import ARRAY_AXIS
+from FoBSAMLib.session.warning import UNSURE
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:
@@ -287,6 +289,20 @@ def test_a_run_between_supports_can_be_stopped_before_its_first_result(session, 
 
     assert not list(session.segment(slices=range(4, 8), cancel=cancel))
     assert len(asked) <= 5
+
+
+def test_a_result_to_be_doubted_as_a_whole_is_told(session, volume, truth):
+    ball = {"ball": truth["ball"]}
+    segment(volume, support_of(volume, ball, 6), session=session)
+    assert session.notes == []
+    noise = np.random.default_rng(0).normal(size=volume.array.shape).astype(np.float32)
+    other = Volume.from_array(noise, ijk_to_ras=volume.ijk_to_ras)
+    result = segment(volume, support_of(volume, ball, 6), query=other, session=session)
+    found = [r for r in result.results if r.mask.any()]
+    if found:
+        assert fmean(r.confidence for r in found) < UNSURE
+    (note,) = result.notes
+    assert note.startswith("ball: ")
 
 
 def test_a_copy_of_the_image_is_the_image(session, volume, truth):
