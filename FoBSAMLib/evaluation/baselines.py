@@ -8,12 +8,13 @@ in how one step is made:
 - *random walker*: the mask's core and its far surroundings are seeds in the next slice;
 - *registration + random walker*: both, the strongest;
 - *interpolation*: as *copy*, but between two annotated slices their signed distances are
-  interpolated (what Slicer calls "Fill between slices").
+  interpolated (what Slicer calls "Fill between slices"); with one annotated slice it is *copy*.
 
 Whether a slice still holds the structure is unknown. A `PresenceGate` decides: the first slice it
-refuses ends the way outward. Between two annotated slices that
-both hold the structure nothing is in doubt and it is not asked; the two ways meet half-way. An
-annotated slice with an empty mask says "absent" and ends the way that reaches it.
+refuses ends the way outward. Between two annotated slices that both hold the structure nothing is
+in doubt and it is not asked; the two ways meet half-way. An annotated slice with an empty mask says
+"absent" and ends the way that reaches it. Masks of another subject that were laid over this one are
+never sure: the gate is asked between them, too.
 """
 
 from __future__ import annotations
@@ -143,10 +144,13 @@ def propagate(
     annotated: Mapping[int, np.ndarray],
     gate: PresenceGate,
     within: range,
+    *,
+    sure: bool = True,
 ) -> dict[int, np.ndarray]:
     """Masks of the slices ``within`` that annotated slices reach, with those as they were drawn.
 
-    ``annotated`` maps slice indices to bool [J, I] masks, empty for "absent".
+    ``annotated`` maps slice indices to bool [J, I] masks, empty for "absent". Unless they are
+    ``sure``, the gate is asked between them as well.
     """
     found = dict(annotated)
     for source, drawn in annotated.items():
@@ -157,7 +161,7 @@ def propagate(
             current, mask = source, drawn
             for index in indices:
                 mask = step(index, current, mask, source)
-                if not (certain or gate(index, mask, source)):
+                if not ((sure and certain) or gate(index, mask, source)):
                     break
                 found[index] = mask
                 current = index

@@ -72,6 +72,32 @@ def find_cases(
     return cases
 
 
+def lacking_notes(dataset: Dataset, cases: Sequence[Case], organs: Sequence[str]) -> list[str]:
+    """What a reader should know of annotated subjects that lack an organ, which they cannot show.
+
+    Raises `FoBSAMError` (bad_request) where none of them has any of the organs.
+    """
+    supports = sorted({case.support for case in cases if case.support is not None})
+    if dataset.kind == "photograph" or not supports:
+        return []
+    held = {support: dataset.read(support).masks.keys() for support in supports}
+    notes = []
+    for organ in organs:
+        lacking = ", ".join(str(support) for support in supports if organ not in held[support])
+        if lacking:
+            notes.append(
+                f"No figures are of {organ} where subject {lacking} is annotated, which lacks it."
+            )
+    if not any(held[support] & set(organs) for support in supports):
+        raise FoBSAMError(
+            "bad_request",
+            f"{dataset.name} subject {', '.join(map(str, supports))} is annotated for the others "
+            f"and has no {' or '.join(organs)}.",
+            "Choose other organs, or the protocol 'interactive'.",
+        )
+    return notes
+
+
 def batches(cases: Sequence[Case], protocol: ProtocolName) -> list[list[Case]]:
     """Cases that one process works on in turn."""
     size = BATCH if protocol == "skin" else 1

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import SimpleITK as sitk
 
 from FoBSAMLib.errors import FoBSAMError
-from FoBSAMLib.evaluation.cases import Case, batches, find_cases
+from FoBSAMLib.evaluation.cases import Case, batches, find_cases, lacking_notes
 from FoBSAMLib.evaluation.cost import measure_cost
 from FoBSAMLib.evaluation.datasets import Dataset, find_dataset
 from FoBSAMLib.evaluation.document import (
@@ -84,20 +84,7 @@ def run(
     Raises `FoBSAMError` for an unknown name, for missing data, for weights that do not fit and for
     files that cannot be written; all before the work begins.
     """
-    if protocol not in PROTOCOLS:
-        raise FoBSAMError(
-            "bad_request",
-            f"There is no protocol '{protocol}'.",
-            f"Use {', '.join(PROTOCOLS)}.",
-        )
-    if jobs < 1:
-        raise FoBSAMError("bad_request", "At least one job is needed.", "Leave --jobs out.")
-    if ablation and protocol not in HOLDING_PROTOCOLS:
-        raise FoBSAMError(
-            "bad_request",
-            f"The ablation is of the published protocols, not of '{protocol}'.",
-            f"Use --protocol {' or '.join(HOLDING_PROTOCOLS)}.",
-        )
+    _check(protocol, jobs, ablation)
     found = find_dataset(dataset, folder)
     settings = Settings(
         organs=found.choose_organs(organs),
@@ -116,6 +103,7 @@ def run(
     document = describe(found, protocol, settings, cases, models, jobs)
     if resume and json_file and Path(json_file).exists():
         take_over(document, Path(json_file), cases)
+    document["notes"] += lacking_notes(found, cases, settings.organs)
     outputs = Outputs(json_file, markdown_file, html_file)
     outputs.write(document)
     outputs.write_page(document, [])
@@ -133,12 +121,29 @@ def run(
         outputs.write(document)
         if progress:
             progress(finished, len(cases), batch[-1].query)
-    if TOOL in settings.methods:
-        if protocol == "interactive" and "cost" not in document:
-            _measure_cost(document, found, settings)
-            outputs.write(document)
-        outputs.write_page(document, outputs.pictures(found, protocol, settings, document))
+    if TOOL in settings.methods and protocol == "interactive" and "cost" not in document:
+        _measure_cost(document, found, settings)
+        outputs.write(document)
+    outputs.write_page(document, outputs.pictures(found, protocol, settings, document))
     return document
+
+
+def _check(protocol: str, jobs: int, ablation: bool) -> None:
+    """Raise `FoBSAMError` (bad_request) for what goes together on no data set."""
+    if protocol not in PROTOCOLS:
+        raise FoBSAMError(
+            "bad_request",
+            f"There is no protocol '{protocol}'.",
+            f"Use {', '.join(PROTOCOLS)}.",
+        )
+    if jobs < 1:
+        raise FoBSAMError("bad_request", "At least one job is needed.", "Leave --jobs out.")
+    if ablation and protocol not in HOLDING_PROTOCOLS:
+        raise FoBSAMError(
+            "bad_request",
+            f"The ablation is of the published protocols, not of '{protocol}'.",
+            f"Use --protocol {' or '.join(HOLDING_PROTOCOLS)}.",
+        )
 
 
 @dataclass(frozen=True)

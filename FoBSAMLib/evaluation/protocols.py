@@ -9,7 +9,8 @@ that all have the same slices.
 In both, every slice of the volume that is not annotated is a query and none is told to hold the
 organ: what is found outside the organ counts as false. The headline Dice is over the whole volume,
 annotated slices included; ``dice_queries`` leaves them out. All other methods get the same
-annotated slices, and decide presence twice: by their own rule (`CycleGate`) and by the tool's.
+annotated slices, and decide presence twice: by their own rule (`CycleGate`) and by the tool's. In
+*whole* neither rule takes for granted that the structure is where another subject's comes to lie.
 
 *fob* (published): the same three slices of another subject, but only the query's slices that hold
 the organ are asked for, in three equal parts, the first from the first annotated slice and so on,
@@ -25,14 +26,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.evaluation import points
 from FoBSAMLib.evaluation.ablation import ablated_points
 from FoBSAMLib.evaluation.baselines import (
     BASELINES,
     Baseline,
     CycleGate,
-    PresenceGate,
     Step,
     StepOnce,
     interpolate,
@@ -124,8 +123,6 @@ def interactive(
                         lead = found
                         following = _next_slice(session, organ, given, found)
                 for name, baseline in query.baselines:
-                    if baseline.interpolates and not _held(given.annotated) > 1:
-                        continue
                     for answer in _walk_image(query, name, baseline, given.annotated, lead):
                         yield score(subject, organ, answer, given)
                 if following is None or len(given.annotated) == settings.slices_annotated:
@@ -145,8 +142,11 @@ def _from_own(
     slices = session.slices(query.volume)
     for name, place in query.places:
         step = points.chain(place, slices, given.annotated)
-        walked = _walk(query, step, points.AGREEMENT, given.annotated, found)
-        answers += [Answer(name, p, masks, seconds, labels) for p, masks, seconds in walked]
+        walked = _walk(query, step, points.AGREEMENT, given.annotated, found, sure=True)
+        answers += [
+            Answer(name, presence, query.masks(masks), seconds, labels)
+            for presence, masks, seconds in walked
+        ]
     return found, answers
 
 
@@ -174,10 +174,6 @@ def middle_of_widest_gap(held: Collection[int], annotated: Mapping[int, np.ndarr
     return middle if before < middle < after else None
 
 
-def _held(annotated: Mapping[int, np.ndarray]) -> int:
-    return sum(bool(mask.any()) for mask in annotated.values())
-
-
 def _walk_image(
     query: Query,
     name: str,
@@ -185,14 +181,15 @@ def _walk_image(
     start: Mapping[int, np.ndarray],
     told: Found | None,
     seconds: float = 0.0,
+    *,
+    sure: bool = True,
 ) -> Iterator[Answer]:
     """A baseline by its own presence rule and by the tool's; ``seconds`` is what ``start`` took."""
     step = baseline.on(query.image, query.spacing)
     between = interpolate(start, query.spacing) if baseline.interpolates else {}
-    for presence, masks, took in _walk(query, step, baseline.agreement, start, told):
-        for index, mask in between.items():
-            masks[index] = mask
-        yield Answer(name, presence, masks, took + seconds)
+    for presence, reached, took in _walk(query, step, baseline.agreement, start, told, sure=sure):
+        masks = reached | {index: between[index] for index in between.keys() & reached.keys()}
+        yield Answer(name, presence, query.masks(masks), took + seconds)
 
 
 def _walk(
@@ -201,26 +198,43 @@ def _walk(
     agreement: float,
     start: Mapping[int, np.ndarray],
     told: Found | None,
-) -> Iterator[tuple[str, np.ndarray, float]]:
-    """Presence rule, masks and seconds of a chain outward from masks of the volume itself."""
+    *,
+    sure: bool,
+) -> Iterator[tuple[str, Masks, float]]:
+    """Presence rule, masks and seconds of a chain outward from masks of the volume itself.
+
+    ``sure``: ``start`` was annotated. Else it was guessed, and the rule decides there, too.
+    """
     within = range(len(query.image))
     once = StepOnce(step)
     for presence in ("own", "tool") if told else ("own",):
         started, spared = time.perf_counter(), once.spared
-        gate: PresenceGate = (
-            _told(told.holding)
-            if told and presence == "tool"
-            else CycleGate(query.image, start, query.spacing, agreement)
-        )
-        masks = query.masks(propagate(once, start, gate, within))
+        if told and presence == "tool":
+            walk = _by_annotation if sure else _by_guess
+            masks = walk(once, start, told.holding, within)
+        else:
+            gate = CycleGate(query.image, start, query.spacing, agreement)
+            masks = propagate(once, start, gate, within, sure=sure)
         yield presence, masks, time.perf_counter() - started + once.spared - spared
 
 
-def _told(holding: Collection[int]) -> PresenceGate:
-    def gate(index: int, mask: np.ndarray, source: int) -> bool:
-        return index in holding
+def _by_annotation(
+    step: Step, start: Mapping[int, np.ndarray], holding: Collection[int], within: range
+) -> Masks:
+    """The chain through the slices that the tool holds, as far as they are without a gap."""
+    return propagate(step, start, lambda index, *_: index in holding, within)
 
-    return gate
+
+def _by_guess(
+    step: Step, start: Mapping[int, np.ndarray], holding: Collection[int], within: range
+) -> Masks:
+    """Masks of the tool's slices alone. They are walked through wherever the chain begins, so that
+    a start outside them can still reach them."""
+    if not holding:
+        return {}
+    span = range(min(holding), max(holding) + 1)
+    reached = propagate(step, start, lambda *_: True, span)
+    return {index: mask for index, mask in reached.items() if index in holding}
 
 
 class Other:
@@ -236,15 +250,11 @@ class Other:
                 query.image, normalise(self.volume), query.volume.spacing, self.volume.spacing
             )
         self.seconds = (time.perf_counter() - started) / len(query.settings.organs)
+        #: Those wanted that both subjects have; see `cases.lacking_notes` for the others.
+        self.organs = [organ for organ in query.organs if organ in subject.masks]
 
     def supports(self, organ: str) -> list[tuple[int, np.ndarray]]:
         """The three annotated slices: index and mask; the same one twice in a tiny organ."""
-        if organ not in self.subject.masks:
-            raise FoBSAMError(
-                "bad_request",
-                f"The support, subject {self.subject.id}, has no {organ}.",
-                "Leave it out.",
-            )
         mask = self.subject.masks[organ]
         slices = np.flatnonzero(mask.any(axis=(1, 2)))
         indices = [int(slices[int(share * len(slices))]) for share in SUPPORT_SHARES]
@@ -274,7 +284,7 @@ def whole(
     query = Query(subject, settings, tools, fold)
     source = Other(query, other)
     given = Given({}, fold=fold, support=other.id)
-    for organ in query.organs:
+    for organ in source.organs:
         supports = source.supports(organ)
         lead: Found | None = None
         for labels, session in query.sessions(organ):
@@ -287,7 +297,7 @@ def whole(
             for support in supports:
                 start |= source.enter(query, baseline, support, None)
             seconds = time.perf_counter() - started + source.seconds
-            for answer in _walk_image(query, name, baseline, start, lead, seconds):
+            for answer in _walk_image(query, name, baseline, start, lead, seconds, sure=False):
                 yield score(subject, organ, answer, given)
 
 
@@ -314,8 +324,11 @@ def _from_other(
         start = points.find_start(place, slices, known)
         seconds = time.perf_counter() - started
         step = points.chain(place, slices, start)
-        for presence, masks, took in _walk(query, step, points.AGREEMENT, start, found):
-            answers.append(Answer(name, presence, masks, took + seconds, labels))
+        walked = _walk(query, step, points.AGREEMENT, start, found, sure=False)
+        answers += [
+            Answer(name, presence, query.masks(masks), took + seconds, labels)
+            for presence, masks, took in walked
+        ]
     return found, answers
 
 
@@ -325,7 +338,7 @@ def fob(
     """Score every method on the organ's slices alone, each third from one annotated slice."""
     query = Query(subject, settings, tools, fold)
     source = Other(query, other)
-    for organ in query.organs:
+    for organ in source.organs:
         held = np.flatnonzero(subject.masks[organ].any(axis=(1, 2)))
         given = Given({}, fold=fold, support=other.id, asked=held.tolist())
         bounds = np.linspace(0, len(held), len(SUPPORT_SHARES) + 1).astype(int)

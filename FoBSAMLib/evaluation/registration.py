@@ -108,19 +108,31 @@ def _register_bspline(fixed: sitk.Image, moving: sitk.Image) -> sitk.Transform:
 
 
 def _register_affine(fixed: sitk.Image, moving: sitk.Image) -> sitk.Transform:
-    """Affine transform between two subjects, from their bodies' centres of mass."""
-    start = sitk.CenteredTransformInitializer(
-        _body(fixed),
-        _body(moving),
-        sitk.AffineTransform(3),
-        sitk.CenteredTransformInitializerFilter.MOMENTS,
-    )
+    """Affine transform between two subjects, from their bodies' centres of mass.
+
+    Where the registration fails (a volume too thin, or without any contrast) they stay laid centre
+    on centre.
+    """
+    start = _centred(fixed, moving)
     method = _method([2, 1], [1.0, 0.0])
     method.SetMetricAsMattesMutualInformation(32)
     method.SetOptimizerAsRegularStepGradientDescent(1.0, 1e-3, 60)
     method.SetOptimizerScalesFromPhysicalShift()
-    method.SetInitialTransform(start, inPlace=True)
-    return method.Execute(fixed, moving)
+    method.SetInitialTransform(start, inPlace=False)
+    try:
+        return method.Execute(fixed, moving)
+    except RuntimeError:
+        return start
+
+
+def _centred(fixed: sitk.Image, moving: sitk.Image) -> sitk.Transform:
+    """The bodies' centres of mass laid on one another, the volumes' own where there is no body."""
+    way = sitk.CenteredTransformInitializerFilter
+    identity = sitk.AffineTransform(3)
+    try:
+        return sitk.CenteredTransformInitializer(_body(fixed), _body(moving), identity, way.MOMENTS)
+    except RuntimeError:
+        return sitk.CenteredTransformInitializer(fixed, moving, identity, way.GEOMETRY)
 
 
 def _coarse(image: sitk.Image) -> sitk.Image:

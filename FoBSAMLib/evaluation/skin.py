@@ -10,15 +10,16 @@ import time
 from collections.abc import Iterator
 
 import numpy as np
-from scipy import ndimage
 
 from FoBSAMLib.evaluation import points
 from FoBSAMLib.evaluation.ablation import ablated_points
+from FoBSAMLib.evaluation.baselines import Baseline
 from FoBSAMLib.evaluation.datasets import Subject
 from FoBSAMLib.evaluation.protocols import Query
 from FoBSAMLib.evaluation.scoring import Answer, Given, Scored, score
 from FoBSAMLib.evaluation.settings import ABLATION, TOOL, Settings
 from FoBSAMLib.evaluation.tool import Tools
+from FoBSAMLib.image.grid import NetworkGrid
 from FoBSAMLib.image.windows import normalise
 
 #: The only slice of a photograph.
@@ -54,20 +55,29 @@ def _answers(query: Query, other: Subject, organ: str) -> Iterator[Answer]:
             for variant, prompts in ablated_points(slices, ONLY, support):
                 drawn = points.draw(slices, ONLY, prompts)[np.newaxis]
                 yield Answer(ABLATION, "given", drawn, 0.0, labels, (), variant)
-    shape = query.image.shape[1:]
     for name, baseline in query.baselines:
         if baseline.interpolates:  # there is nothing between two photographs
             continue
         started = time.perf_counter()
-        image = _fitted(normalise(other.volume)[ONLY], shape)
-        laid = _fitted(mask.astype(np.float32), shape) >= 0.5
-        found_mask = baseline.step(query.image[ONLY], image, laid, query.spacing)
+        carried = _carry(query, other, mask, baseline)
         seconds = time.perf_counter() - started
-        yield Answer(name, "given", found_mask[np.newaxis], seconds)
+        yield Answer(name, "given", carried[np.newaxis], seconds)
 
 
-def _fitted(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """A photograph, float32 [H, W], stretched over another one's frame."""
-    factors = np.divide(shape, image.shape)
-    fitted: np.ndarray = ndimage.zoom(image, factors, order=1, grid_mode=True, mode="nearest")
-    return fitted
+def _carry(query: Query, other: Subject, mask: np.ndarray, baseline: Baseline) -> np.ndarray:
+    """A baseline's one step from a photograph to the query: bool [H, W].
+
+    Of photographs the size in mm is unknown. On the models' grid a pixel is about as large as
+    those of the volumes that the baselines' distances were chosen on, and counts as 1 mm.
+    """
+    image = normalise(other.volume)[ONLY]
+    there = NetworkGrid(image.shape, other.volume.slice_spacing("k"))
+    here = NetworkGrid(query.image.shape[1:], query.spacing)
+    found = baseline.step(
+        here.image_to_network(query.image[ONLY]),
+        there.image_to_network(image),
+        there.mask_to_network(mask) >= 0.5,
+        (1.0, 1.0),
+    )
+    carried: np.ndarray = here.from_network(found) >= 0.5
+    return carried

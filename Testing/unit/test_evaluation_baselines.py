@@ -104,6 +104,20 @@ def test_annotated_slices_meet_half_way_and_need_no_gate(moving):
     assert not found[6].any()
 
 
+def test_between_guessed_masks_the_gate_is_asked(moving):
+    truth, _ = moving
+    start = {0: truth[0], 6: truth[6]}
+
+    def carry(index: int, current: int, mask: np.ndarray, source: int) -> np.ndarray:
+        return mask
+
+    def near(index: int, mask: np.ndarray, source: int) -> bool:
+        return abs(index - source) < 2
+
+    assert sorted(propagate(carry, start, near, range(7), sure=False)) == [0, 1, 5, 6]
+    assert sorted(propagate(carry, start, near, range(7))) == list(range(7))
+
+
 def test_an_annotated_absent_slice_ends_the_way(moving):
     truth, image = moving
     annotated = {2: truth[2], 5: np.zeros_like(truth[5])}
@@ -138,6 +152,21 @@ def test_supports_of_another_subject_are_laid_over_this_one():
     index, mask = laid
     assert abs(index - 4) <= 1
     assert dice(truth[4], mask) > 0.85
+
+
+@pytest.mark.parametrize("thin", [True, False])
+def test_volumes_that_cannot_be_registered_are_laid_centre_on_centre(thin):
+    """One slice, or no contrast."""
+    _, image = series([disc(32, 32)] * (1 if thin else 12))
+    if not thin:
+        image = np.zeros_like(image)
+    spacing = (1.5, 1.5, 8.0)
+    alignment = Alignment(image, image, spacing, spacing)
+    laid = alignment.lay(0, disc(32, 32))
+    assert laid is not None
+    index, mask = laid
+    assert index == 0
+    assert dice(disc(32, 32), mask) > 0.95
 
 
 def test_nothing_is_walked_outside_the_slices_asked_for(moving):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from evaluation_subjects import CopySession, make_dataset
 from PIL import Image
 from typer.testing import CliRunner
@@ -16,7 +17,7 @@ from typer.testing import CliRunner
 from FoBSAMLib import cli
 from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.evaluation import command, tool
-from FoBSAMLib.evaluation.cases import PAIRS, Case, find_cases
+from FoBSAMLib.evaluation.cases import PAIRS, Case, find_cases, lacking_notes
 from FoBSAMLib.evaluation.cost import Cost, measure_cost
 from FoBSAMLib.evaluation.datasets import Dataset, find_dataset
 from FoBSAMLib.evaluation.settings import Settings
@@ -101,6 +102,7 @@ def test_other_weights_of_the_same_name_are_another_question(folder, tmp_path):
         "subjects": [19],
         "methods": ["copy"],
         "generators": [f"fob-lite:{weights}"],
+        "allow_trained": True,
         "json_file": tmp_path / "a.json",
     }
     command.run("chaos", folder, **asked)
@@ -203,6 +205,32 @@ def test_the_page_shows_the_worst_slices_of_the_tool(folder, tmp_path):
     assert f"report_files/{picture.name}" in (tmp_path / "report.html").read_text()
 
 
+def test_the_page_is_written_without_the_tool_as_well(folder, tmp_path):
+    page = tmp_path / "report.html"
+    document = command.run("chaos", folder, subjects=[19], methods=["copy"], html_file=page)
+    dice = next(record["dice"] for record in document["records"] if record["organ"] == "liver")
+    assert f"{100 * dice:.1f}" in page.read_text()
+
+
+def test_what_annotated_subjects_lack_is_said(tmp_path):
+    make_dataset(tmp_path, (3, 19))
+    label = tmp_path / "label_3.nii.gz"
+    image = sitk.ReadImage(str(label))
+    sitk.WriteImage(image * sitk.Cast(image != 1, image.GetPixelID()), str(label))
+    dataset = find_dataset("chaos", tmp_path)
+    asked = ("liver", "right kidney")
+    note = "No figures are of liver where subject 3 is annotated, which lacks it."
+    document = command.run("chaos", tmp_path, "fob", subjects=[19], organs=asked, methods=["copy"])
+    assert document["notes"] == [note]
+    assert [record["organ"] for record in document["records"]] == ["right kidney"]
+    assert note in markdown(document)
+    with pytest.raises(FoBSAMError, match="has no liver"):
+        command.run("chaos", tmp_path, "fob", subjects=[19], organs=["liver"], methods=["copy"])
+    # Of two supports, one has it; a subject that is annotated itself needs none.
+    assert lacking_notes(dataset, [Case(20, 3, "1"), Case(20, 19, "2")], asked) == [note]
+    assert lacking_notes(dataset, [Case(19)], asked) == []
+
+
 def everyone(dataset: Dataset) -> Dataset:
     """As if all of the public set were on disk."""
     files = dict.fromkeys(dataset.description.ids, dataset.files[3])
@@ -276,10 +304,29 @@ def test_setting_two_of_skin_draws_pairs_of_one_class_at_random_but_always_the_s
     assert len(set(cases)) == len(cases)
 
 
+def test_on_photographs_of_any_size_baselines_do_the_same(photographs, tmp_path):
+    for file in photographs.iterdir():
+        if file.suffix == ".csv":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+        else:
+            # Eight pixels for one, and no compression that would make something else of them.
+            image = Image.open(file)
+            large = image.resize([8 * n for n in image.size], Image.Resampling.NEAREST)
+            large.save(tmp_path / file.name, quality=100)
+    plain = ["registration", "random-walker", "registration+random-walker"]
+    small, large = (
+        command.run("isic", folder, "skin", organs=["melanoma"], methods=plain)
+        for folder in (photographs, tmp_path)
+    )
+    found = [[record["dice"] for record in one["records"]] for one in (small, large)]
+    assert np.allclose(*found, atol=0.02)
+    assert min(found[0]) > 0.5
+
+
 def test_photographs_are_segmented_from_one_another(photographs):
     """With the real tool."""
     document = command.run(
-        "isic", photographs, "skin", setting="I", organs=["melanoma"], ablation=True, device="cpu"
+        "isic", photographs, "skin", organs=["melanoma"], ablation=True, device="cpu"
     )
     records = document["records"]
     by_method = {record["method"]: record for record in records}

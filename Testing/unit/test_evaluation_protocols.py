@@ -23,7 +23,7 @@ from FoBSAMLib.evaluation.settings import (
     Record,
     Settings,
 )
-from FoBSAMLib.evaluation.tool import Tools
+from FoBSAMLib.evaluation.tool import Found, Tools
 from FoBSAMLib.models.paths import resource
 
 pytestmark = pytest.mark.filterwarnings("ignore:Please import:DeprecationWarning")
@@ -146,12 +146,16 @@ def test_the_middle_of_the_widest_gap(held, annotated, middle):
 
 
 @pytest.mark.usefixtures("copying")
-def test_interpolation_waits_for_two_masks(subject):
-    settings = Settings((LIVER,), (TOOL, "interpolation"), slices_annotated=3)
-    records = [r for r in interactive(subject, settings) if r.method == "interpolation"]
+def test_interpolation_copies_until_there_are_two_masks(subject):
+    settings = Settings((LIVER,), (TOOL, "copy", "interpolation"), slices_annotated=3)
+    records = interactive(subject, settings)
+    found = {(r.method, r.presence, len(r.annotated)): r.dice for r in records}
     # The second annotated slice does not hold the organ.
-    assert {len(record.annotated) for record in records} == {3}
-    assert min(record.dice for record in records) > 0.8
+    for presence in ("own", "tool"):
+        for count in (1, 2):
+            interpolated = found["interpolation", presence, count]
+            assert interpolated == found["copy", presence, count]
+        assert found["interpolation", presence, 3] > 0.8
 
 
 @pytest.mark.usefixtures("copying")
@@ -226,10 +230,36 @@ def test_baselines_of_fob_know_that_the_organ_is_there(subject, other):
     assert min(record.dice for record in records) > 0.7
 
 
-def test_a_support_without_the_organ_is_told(subject, other):
+@pytest.mark.parametrize("protocol", [protocols.fob, protocols.whole])
+def test_an_organ_that_the_support_lacks_is_left_out(subject, other, protocol):
     lacking = Subject(3, other.volume, {KIDNEY: other.masks[KIDNEY]})
-    with pytest.raises(FoBSAMError, match="subject 3, has no liver"):
-        across(protocols.fob, subject, lacking, Settings((LIVER,), ("copy",)))
+    (record,) = across(protocol, subject, lacking, Settings((LIVER, KIDNEY), ("copy",)))
+    assert record.organ == KIDNEY
+
+
+@pytest.mark.usefixtures("copying")
+@pytest.mark.parametrize("held", [(5, 6), (0,), ()])
+def test_told_by_the_tool_nothing_of_whole_is_found_elsewhere(subject, other, monkeypatch, held):
+    def find(self, volume, organ, annotated, query, within=None):
+        masks = np.zeros(query.shape, bool)
+        masks[list(held), 30:34, 30:34] = True
+        return Found(masks, [], 1.0)
+
+    monkeypatch.setattr(CopySession, "find", find)
+    settings = Settings((LIVER,), (TOOL, "copy", "interpolation"))
+    scored = list(protocols.whole(subject, other, settings, Tools(settings)))
+    told = [one.answer for one in scored if one.answer.presence == "tool"]
+    assert [answer.method for answer in told] == ["copy", "interpolation"]
+    for answer in told:
+        # The supports' slices come to lie about 3, 6 and 8; from there every one is reached.
+        assert np.flatnonzero(answer.masks.any(axis=(1, 2))).tolist() == list(held)
+
+
+def test_between_the_supports_of_whole_baselines_may_find_nothing(subject, other, monkeypatch):
+    monkeypatch.setattr(protocols, "CycleGate", lambda *_: lambda *_: False)
+    settings = Settings((LIVER,), ("copy", "interpolation"))
+    records = across(protocols.whole, subject, other, settings)
+    assert [record.found_slices for record in records] == [3, 3]
 
 
 def test_baselines_need_no_tool(subject, monkeypatch):
