@@ -13,6 +13,8 @@ from FoBSAMLib.evaluation.settings import Pair, Record, SliceScore, Variant
 from FoBSAMLib.session.results import SliceResult
 
 NO_PAIR = Pair("", "")
+#: Of an image [K, J, I, RGB].
+COLOUR_DIMENSIONS = 4
 
 
 class Answer(NamedTuple):
@@ -58,7 +60,9 @@ def score(subject: Subject, organ: str, answer: Answer, given: Given) -> Scored:
         truth, found = (mask & asked[:, None, None] for mask in (truth, found))
     queries = asked.copy()
     queries[list(given.annotated)] = False
-    surface = surface_agreement(truth, found, subject.volume.spacing)
+    # A photograph has one slice, and its pixels no size.
+    is_photograph = subject.volume.array.ndim == COLOUR_DIMENSIONS
+    surface = None if is_photograph else surface_agreement(truth, found, subject.volume.spacing)
     record = Record(
         subject=subject.id,
         organ=organ,
@@ -73,8 +77,8 @@ def score(subject: Subject, organ: str, answer: Answer, given: Given) -> Scored:
         absent=tuple(index for index, mask in given.annotated.items() if not mask.any()),
         dice=dice(truth, found),
         dice_queries=dice(truth[queries], found[queries]),
-        hd95_mm=surface.hd95_mm,
-        surface_dice=surface.surface_dice,
+        hd95_mm=surface.hd95_mm if surface else None,
+        surface_dice=surface.surface_dice if surface else None,
         seconds=answer.seconds,
         query_slices=int(queries.sum()),
         found_slices=int(found[queries].any(axis=(1, 2)).sum()),

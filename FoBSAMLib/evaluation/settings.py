@@ -138,7 +138,8 @@ class Record:
     that decided it: "own", "tool", or "given" where every slice asked for holds the organ;
     ``absent`` are those of the ``annotated`` slices that do not hold the organ; times are
     wall-clock, the reading of files excepted; ``found_slices`` counts query slices with a mask
-    that is not empty. ``slices`` are the query slices of a method that gives confidence.
+    that is not empty; distances of surfaces are None for photographs. ``slices`` are the query
+    slices of a method that gives confidence.
     """
 
     subject: int
@@ -154,8 +155,8 @@ class Record:
     absent: tuple[int, ...]
     dice: float
     dice_queries: float
-    hd95_mm: float
-    surface_dice: float
+    hd95_mm: float | None
+    surface_dice: float | None
     seconds: float
     query_slices: int
     found_slices: int
