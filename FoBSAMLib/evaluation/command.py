@@ -109,18 +109,9 @@ def run(
     outputs.write_page(document, [])
     done = {case_of(record) for record in document["records"]}
     todo = [case for case in cases if case not in done]
-    order = {case: place for place, case in enumerate(cases)}
-    finished = len(cases) - len(todo)
-    if progress:
-        progress(finished, len(cases), None)
-    for batch, records in _evaluate(found, protocol, settings, todo, jobs):
-        document["records"] = sorted(
-            document["records"] + records, key=lambda record: order[case_of(record)]
-        )
-        finished += len(batch)
-        outputs.write(document)
-        if progress:
-            progress(finished, len(cases), batch[-1].query)
+    _keep_records(
+        _evaluate(found, protocol, settings, todo, jobs), cases, document, outputs, progress
+    )
     if TOOL in settings.methods and protocol == "interactive" and "cost" not in document:
         _measure_cost(document, found, settings)
         outputs.write(document)
@@ -182,6 +173,28 @@ class Outputs:
         _prepare_process(threads(1))
         ask = partial(_ask, protocol)
         return pictures(dataset, settings, document["records"], WORST, ask)
+
+
+def _keep_records(
+    evaluated: Iterable[tuple[list[Case], list[dict[str, Any]]]],
+    cases: Sequence[Case],
+    document: Document,
+    outputs: Outputs,
+    progress: Callable[[int, int, int | None], None] | None,
+) -> None:
+    """Add records to the document as they come, in the cases' order, and write it each time."""
+    order = {case: place for place, case in enumerate(cases)}
+    finished = len({case_of(record) for record in document["records"]})
+    if progress:
+        progress(finished, len(cases), None)
+    for batch, records in evaluated:
+        document["records"] = sorted(
+            document["records"] + records, key=lambda record: order[case_of(record)]
+        )
+        finished += len(batch)
+        outputs.write(document)
+        if progress:
+            progress(finished, len(cases), batch[-1].query)
 
 
 def _measure_cost(document: Document, dataset: Dataset, settings: Settings) -> None:
