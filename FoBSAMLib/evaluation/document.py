@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -9,19 +10,23 @@ import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import FoBSAMLib
 from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.evaluation.cases import Case
 from FoBSAMLib.evaluation.cost import Cost
 from FoBSAMLib.evaluation.datasets import Dataset
 from FoBSAMLib.evaluation.settings import ProtocolName, Record, Settings, labels
-from FoBSAMLib.evaluation.weights import trained_on
+from FoBSAMLib.evaluation.weights import CHOICES_FROM, RULES_FROM, trained_on
 from FoBSAMLib.version import __version__
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "SimpleITK", "surface-distance")
+#: Parts of the package that figures come from.
+CODE = ("evaluation", "generator", "image", "models", "segmenters", "session")
 OUTPUT_OPTIONS = ("--json", "--markdown", "--html")
 
 #: Everything a run found out, ready for JSON.
@@ -39,8 +44,9 @@ def describe(
     """A document without records.
 
     ``question`` is what was asked, ``subjects`` of whom; ``models`` is as
-    `weights.describe_models` gives it, and ``trained_on`` its summary; ``notes`` say what a
-    reader should know of the data.
+    `weights.describe_models` gives it, and ``trained_on`` its summary; ``rules_from`` and
+    ``choices_from`` are subjects whose labels had another part; ``notes`` say what a reader should know
+    of the data.
     """
     question = {
         "dataset": dataset.name,
@@ -56,6 +62,7 @@ def describe(
         "command": shlex.join(["fobsam", *_without_folders(sys.argv[1:])]),
         "versions": {
             "fobsam": __version__,
+            "code": code_digest(),
             "python": platform.python_version(),
             **{package: version(package) for package in PACKAGES},
         },
@@ -68,19 +75,24 @@ def describe(
         },
         "models": models,
         "trained_on": trained_on(models),
+        "rules_from": RULES_FROM,
+        "choices_from": CHOICES_FROM,
         "notes": list(dataset.notes),
         "records": [],
     }
 
 
 def take_over(document: Document, file: Path, cases: Iterable[Case]) -> None:
-    """Records of an earlier run that asked the same of the same weights.
+    """Records of an earlier run that asked the same of the same weights and the same code.
 
-    Raises `FoBSAMError`: unreadable for another file, bad_request for another question.
+    Raises `FoBSAMError`: unreadable for another file, bad_request for another question, other
+    weights or another version.
     """
     try:
         earlier = json.loads(file.read_text(encoding="utf-8"))
-        same = all(earlier[key] == document[key] for key in ("question", "models"))
+        same = earlier["question"] == document["question"]
+        same = same and _weights(earlier) == _weights(document)
+        made_by, now = (_version(one) for one in (earlier, document))
         records = earlier["records"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FoBSAMError(
@@ -92,10 +104,44 @@ def take_over(document: Document, file: Path, cases: Iterable[Case]) -> None:
             f"{file} answers another question (data set, protocol, organs, methods or models).",
             "Give another --json file, or start without --resume.",
         )
+    if made_by != now:
+        raise FoBSAMError(
+            "bad_request",
+            f"{file} was made by another version of FoBSAM ({made_by}; this is {now}): its "
+            "figures do not go together with new ones.",
+            "Start without --resume, or go on with that version.",
+        )
     wanted = set(cases)
     document["records"] = [record for record in records if case_of(record) in wanted]
     if "cost" in earlier:
         document["cost"] = earlier["cost"]
+
+
+def _weights(document: Document) -> dict[str, dict[str, list[str]]]:
+    """SHA-256 of the files of each model, whoever was asked about."""
+    models = document["models"]
+    return {
+        "generators": {
+            name: [one["sha256"] for one in several]
+            for name, several in models["generators"].items()
+        },
+        "segmenters": {name: [one["sha256"]] for name, one in models["segmenters"].items()},
+    }
+
+
+def _version(document: Document) -> str:
+    versions = document["versions"]
+    return f"{versions['fobsam']}, code {versions.get('code', 'unknown')}"
+
+
+@cache
+def code_digest() -> str:
+    """Tells apart states of the code that have a part in figures: the start of a SHA-256."""
+    digest = hashlib.sha256()
+    for part in CODE:
+        for path in sorted((Path(FoBSAMLib.__file__).parent / part).glob("*.py")):
+            digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def case_of(record: dict[str, Any]) -> Case:

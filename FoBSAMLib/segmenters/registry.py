@@ -21,6 +21,25 @@ def create(name: str, device: str = "auto") -> Segmenter:
     Raises ``FoBSAMError``: ``bad_request`` for an unknown name (the nearest is named) or a file
     for a segmenter without weights, ``weights_missing``, ``weights_corrupt``.
     """
+    kind, file = _split(name)
+    return _FACTORIES[kind](file, device)
+
+
+def weights_file(name: str) -> Path | None:
+    """Where `create` would read the weights; None for a segmenter without any.
+
+    Raises ``FoBSAMError`` as `create` does, but for ``weights_corrupt``: nothing is read.
+    """
+    kind, file = _split(name)
+    factory = _FACTORIES[kind]
+    if isinstance(factory, _PublishedSam):
+        return factory.path(file)
+    _refuse_file(kind, file)
+    return None
+
+
+def _split(name: str) -> tuple[str, str]:
+    """A known kind of segmenter, and the file named with it."""
     kind, _, file = name.partition(":")
     if kind not in _FACTORIES:
         nearest = difflib.get_close_matches(kind, _FACTORIES, n=1, cutoff=0.4)
@@ -28,7 +47,7 @@ def create(name: str, device: str = "auto") -> Segmenter:
         raise FoBSAMError(
             "bad_request", f"There is no segmenter {kind!r}.", f"{hint}Known: {', '.join(names())}."
         )
-    return _FACTORIES[kind](file, device)
+    return kind, file
 
 
 def names() -> tuple[str, ...]:
@@ -65,21 +84,33 @@ class _PublishedSam:
     file_name: str
     sha256: str
 
-    def __call__(self, file: str, device: str) -> Segmenter:
+    def path(self, file: str) -> Path:
+        """The weights file: the user's, or the published one where it is expected."""
+        if file:
+            path = Path(file).expanduser()
+            if not path.is_file():
+                raise FoBSAMError(
+                    "weights_missing", f"There is no weights file {path}.", "Check the path."
+                )
+            return path
         published = data_folder() / "models" / self.file_name
-        if not file and not published.is_file():
+        if not published.is_file():
             raise FoBSAMError(
                 "weights_missing",
                 f"The weights file {self.file_name} is not in {published.parent}.",
                 f"Get it from {_SAM_URL}{self.file_name} and put it there, or name another "
                 f"place: sam-{self.architecture.replace('_', '-')}:FILE",
             )
+        return published
+
+    def __call__(self, file: str, device: str) -> Segmenter:
+        path = self.path(file)
         from FoBSAMLib.models.device import choose_device
         from FoBSAMLib.segmenters.sam import SamSegmenter
 
         # A file given by the user may be a fine-tuned one: only the published one is compared.
         return SamSegmenter.from_checkpoint(
-            Path(file).expanduser() if file else published,
+            path,
             self.architecture,
             choose_device(device),
             sha256=None if file else self.sha256,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,13 @@ def test_the_support_may_have_been_seen_and_so_may_other_data_sets(tmp_path):
             "liver, right kidney",
         ),
         ({"labels": {"chaos": ["liver", "spleen"]}}, {"setting": "I"}, "labels of liver"),
+        # Labels of whatever organ, of whatever data set.
+        ({"labels": {"chaos": ["spleen"]}}, {"setting": "I"}, "labels of spleen"),
+        (
+            {"labels": {"sabs": ["aorta"]}, "leave_out": {"chaos": list(ORGANS)}},
+            {"setting": "II"},
+            "labels of aorta",
+        ),
         ({}, {"train_on": ("sabs",)}, "trained on chaos, not on sabs"),
         (
             {"trained_on": {"chaos": [1], "sabs": [1]}},
@@ -89,7 +97,7 @@ def test_weights_that_do_not_fit_the_setting_are_refused(tmp_path, record, asked
     ("record", "asked"),
     [
         ({"leave_out": {"chaos": [*ORGANS, "spleen"]}}, {"setting": "II"}),
-        ({"labels": {"chaos": ["spleen"]}}, {"setting": "I"}),
+        ({"labels": {"chaos": []}}, {"setting": "I"}),
         ({"labels": {"chaos": ["liver"]}}, {}),
         ({"trained_on": {"sabs": [19]}}, {"train_on": ("sabs",), "setting": "I"}),
     ],
@@ -99,8 +107,69 @@ def test_weights_that_fit_are_evaluated(tmp_path, record, asked):
 
 
 def test_of_weights_without_a_record_nothing_is_known(tmp_path):
-    models = described(weights(tmp_path / "a.safetensors"), setting="II", train_on=("sabs",))
+    file = weights(tmp_path / "a.safetensors")
+    with pytest.raises(FoBSAMError, match=r"do not say what they were trained on.*--allow-trained"):
+        described(file)
+    assert trained_on(described(file, allow_trained=True)) is None
+
+
+@pytest.mark.parametrize("asked", [{"setting": "I"}, {"setting": "II"}, {"train_on": ("sabs",)}])
+def test_weights_without_a_record_fit_no_setting(tmp_path, asked):
+    for kind in ("fob-lite", "fob-paper"):
+        settings = Settings(
+            ORGANS, generators=(f"{kind}:{weights(tmp_path / 'a.safetensors')}",), **asked
+        )
+        with pytest.raises(FoBSAMError, match="nobody can tell whether --"):
+            describe_models("chaos", settings, [Case(19, 3)], allow_trained=True)
+
+
+def test_the_papers_own_checkpoints_need_no_record(tmp_path):
+    file = tmp_path / "ckpt.pth"
+    file.write_bytes(b"never opened")
+    settings = Settings(ORGANS, generators=(f"fob-paper:{file}",))
+    models = describe_models("chaos", settings, [Case(19, 3)], allow_trained=False)
     assert trained_on(models) is None
+
+
+def test_the_support_of_a_fold_is_not_to_be_trained_on(tmp_path):
+    file = weights(tmp_path / "a.safetensors", trained_on={"chaos": [13]})
+    settings = Settings(ORGANS, generators=(f"fob-lite:{file}",))
+    with pytest.raises(FoBSAMError, match="trained on chaos 13"):
+        describe_models("chaos", settings, [Case(8, 13, "2")], allow_trained=False)
+    # Photographs have no development support.
+    file = weights(tmp_path / "a.safetensors", trained_on={"isic": [13]})
+    settings = Settings(("nevus",), generators=(f"fob-lite:{file}",))
+    with pytest.raises(FoBSAMError, match="trained on isic 13"):
+        describe_models("isic", settings, [Case(8, 13)], allow_trained=False)
+
+
+@pytest.mark.parametrize(
+    ("segmenter", "code", "said"),
+    [
+        ("sam-vit-b:~/missing.pth", "weights_missing", "/of/mine/missing.pth"),
+        ("sam-vit-b", "weights_missing", "sam_vit_b_01ec64.pth is not in"),
+        ("compakt", "bad_request", "Did you mean 'compact'"),
+        ("compact:a.pth", "bad_request", "has no weights"),
+    ],
+)
+def test_a_segmenter_that_cannot_work_is_told_first(tmp_path, monkeypatch, segmenter, code, said):
+    monkeypatch.setenv("HOME", "/of/mine")
+    monkeypatch.setenv("FOBSAM_DATA", str(tmp_path))
+    settings = Settings(ORGANS, segmenters=(segmenter,))
+    with pytest.raises(FoBSAMError, match=said) as caught:
+        describe_models("chaos", settings, [Case(19, 3)], allow_trained=False)
+    assert caught.value.code == code
+
+
+def test_the_weights_of_a_segmenter_are_known_by_what_is_in_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.pth").write_bytes(b"abc")
+    settings = Settings(ORGANS, segmenters=("sam-vit-b:~/a.pth", "compact"))
+    models = describe_models("chaos", settings, [Case(19, 3)], allow_trained=False)
+    assert models["segmenters"] == {
+        "sam-vit-b:a.pth": {"sha256": hashlib.sha256(b"abc").hexdigest()},
+        "compact": {"sha256": ""},
+    }
 
 
 def test_weights_of_folds_and_groups_are_looked_up_for_each(tmp_path):
@@ -118,6 +187,12 @@ def test_weights_of_folds_and_groups_are_looked_up_for_each(tmp_path):
         f"fob-lite:{n}_{group}.safetensors" for n in (1, 2) for group in ("upper", "lower")
     ]
     assert trained_on(models) == {"chaos": [10, 20]}
+    assert files[3]["serves"] == {
+        "queries": [8],
+        "supports": [13],
+        "folds": ["2"],
+        "organs": ["right kidney"],
+    }
     # A fold's weights may know the subjects of another.
     cases = [Case(20, 3, "1"), Case(8, 13, "2")]
     describe_models("chaos", settings, cases, allow_trained=False)
@@ -141,3 +216,5 @@ def test_what_the_weights_saw_stands_in_the_document(tmp_path):
         command.run("chaos", folder, **asked)
     document = command.run("chaos", folder, **asked, allow_trained=True)
     assert document["trained_on"] == {"chaos": [19]}
+    assert document["rules_from"] == {"chaos": [15], "sabs": [10, 11]}
+    assert document["choices_from"] == {"chaos": [19], "sabs": [12, 14]}
