@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
+from FoBSAMLib.session.warning import unsure_of_volume
+
 #: A slice below this Dice is bad: it has to be corrected.
 BAD = 0.7
 #: The share of bad slices a user wants to have seen.
 SEEN = 0.9
-#: The windows and the command line ask to look at slices below this confidence; a volume whose
-#: slices have less than this on average is warned of as a whole.
-UNSURE = 0.6
 #: Bins of the reliability diagram, of as many slices each.
 BINS = 10
 RESAMPLES = 1000
@@ -190,12 +189,10 @@ def bad_seen(slices: Slices) -> tuple[np.ndarray, np.ndarray]:
 def volume_warning(record: Mapping[str, Any]) -> bool:
     """Is the user warned that this organ of this volume may be wrong altogether?
 
-    By what the tool itself says: it found the organ in none of the query slices, or the mean
-    confidence of the slices in which it was found is below `UNSURE`. A method that gives no
-    confidence warns of nothing.
+    By the tool's own rule, from the query slices in which it found the organ. A method that gives
+    no confidence warns of nothing.
     """
     slices = record.get("slices")
     if not slices:
         return False
-    sure = [entry["confidence"] for entry in slices if entry["found"]]
-    return not sure or bool(np.mean(sure) < UNSURE)
+    return unsure_of_volume([entry["confidence"] for entry in slices if entry["found"]])

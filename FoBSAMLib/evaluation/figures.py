@@ -44,10 +44,11 @@ from FoBSAMLib.evaluation.records import (
     names,
     organs_of,
     overall,
+    published_rows,
     values,
 )
-from FoBSAMLib.evaluation.tables_dice import published_rows
-from FoBSAMLib.evaluation.tables_study import parts_named, parts_of
+from FoBSAMLib.evaluation.tables_dice import comparison
+from FoBSAMLib.evaluation.tables_study import AT_TEST_TIME, BY_CONSTRUCTION, parts_named, parts_of
 
 #: Stands for the page's own colour in what matplotlib draws, and is replaced by it.
 INK = "#010203"
@@ -159,6 +160,8 @@ def _volumes(document: Document, records: list[Row]) -> Plot:
     if len(counts(document)) > 1:
         caption += " One annotated slice."
     caption += _left_out(records, ways)
+    if best:
+        caption = f"{caption} {comparison(document, records)}".strip()
     return _plot("Dice by volume", caption, (9.5, 4.6), draw)
 
 
@@ -217,6 +220,7 @@ def _confidence(document: Document, records: list[Row]) -> Iterator[Plot]:
         _legend(figure, axes)
 
     caption = f"{scope} Ten bins of as many slices each; on the dashed line the confidence is true."
+    caption += f" {BY_CONSTRUCTION.replace('*', '')}"
     yield _plot("Is the confidence true", caption, (6.4, 4.4), draw_reliability)
 
     def draw_looks(figure: Figure) -> None:
@@ -266,7 +270,7 @@ def _ablation(document: Document) -> Iterator[Plot]:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             _legend(figure, axes)
 
-        caption = "Mean over volumes and organs."
+        caption = f"Mean over volumes and organs. {AT_TEST_TIME}"
         yield _plot(f"Ablation, {way.models}", caption, (9.5, 3.9), draw)
 
 

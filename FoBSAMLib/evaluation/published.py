@@ -145,6 +145,9 @@ FOLDS = {
     "chaos": (86.89, 81.95, 87.38, 85.07, 83.74),
     "sabs": (87.96, 76.60, 87.85, 86.90, 89.45),
 }
+#: Photographs scored in each setting: all but the first of each class in each fold; 600 pairs of
+#: each class.
+PHOTOGRAPH_CASES = {"I": 2594 - 5 * len(LESIONS), "II": 600 * len(LESIONS)}
 RERUN_MEANS = {"chaos": 85.01, "sabs": 85.75}
 
 ROWS: tuple[Published, ...] = (

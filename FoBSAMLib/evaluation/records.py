@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from FoBSAMLib.evaluation import published
 from FoBSAMLib.evaluation.metrics import Summary, summarise
 from FoBSAMLib.evaluation.settings import FOB_PROMPTS, TOOL
 from FoBSAMLib.evaluation.table import Kind
@@ -189,12 +190,18 @@ def is_published_protocol(document: Document) -> bool:
     return document["question"]["protocol"] in ("fob", "skin")
 
 
-def trained_on(document: Document) -> list[int] | None:
-    """Subjects of the evaluated data set that the weights were trained on; None if unknown."""
-    training = document.get("trained_on")
-    if training is None:
-        return None
-    return list(training.get(document["question"]["dataset"], ()))
+def published_rows(document: Document) -> list[published.Published]:
+    """What was published for the question's data set, setting and training images."""
+    question = document["question"]
+    sources = question.get("train_on") or [question["dataset"]]
+    if len(sources) > 1:
+        return []
+    return published.find(question["dataset"], question.get("setting") or "I", sources[0])
+
+
+def has_published_rows(document: Document) -> bool:
+    """Do published figures stand beside ours? Not beside those of a volume annotated itself."""
+    return not is_interactive(document) and bool(published_rows(document))
 
 
 def slices_needed(case: Sequence[Row]) -> int | None:

@@ -20,6 +20,7 @@ from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.evaluation import figures, tables
 from FoBSAMLib.evaluation.confidence import collect, judge, volume_warning
 from FoBSAMLib.evaluation.metrics import summarise
+from FoBSAMLib.evaluation.origins import coverage, remarks, way_to_compare
 from FoBSAMLib.evaluation.pictures import Picture, draw, worst
 from FoBSAMLib.evaluation.published import BEST
 from FoBSAMLib.evaluation.records import (
@@ -37,10 +38,10 @@ from FoBSAMLib.evaluation.records import (
     names,
     organs_of,
     overall,
+    published_rows,
     slices_needed,
 )
 from FoBSAMLib.evaluation.table import percent, signed
-from FoBSAMLib.evaluation.tables_dice import published_rows
 from FoBSAMLib.image.io import atomic_path
 
 #: Pictures of a page.
@@ -97,6 +98,7 @@ def summary(document: Document) -> list[Tile]:
     mine = start[best]
     mean = overall(document, mine, "dice")
     remark = f"organs: {len(mine)}, of subjects: {len({r['subject'] for r in mine})}"
+    remark = "; ".join([remark, *_limits(document, best)])
     tiles = [
         Tile("Dice" + (", one annotated slice" if len(numbers) > 1 else ""), percent(mean), remark)
     ]
@@ -134,12 +136,22 @@ def _others(document: Document, ways: dict[Way, list[Row]], tool: float) -> Iter
         strongest = max(others, key=others.__getitem__)
         remark = f"{names(ways)[strongest]} has {100 * others[strongest]:.1f}"
         yield Tile("Against the best baseline", signed(tool - others[strongest]), remark)
-    organs = organs_of(document, [record for mine in ways.values() for record in mine])
+    records = [record for mine in ways.values() for record in mine]
+    beside = way_to_compare(document, records)
     for row in published_rows(document) if is_published_protocol(document) else ():
-        theirs = row.over(organs)
-        if row.method == BEST and theirs is not None:
+        theirs = row.over(organs_of(document, records))
+        if row.method == BEST and theirs is not None and beside is not None:
+            ours = overall(document, ways[beside], "dice").mean
             remark = f"published {row.method} has {theirs:.2f}"
-            yield Tile("Against the published", signed(tool - theirs / 100, 2), remark)
+            if beside != headline_way(records):
+                remark = f"of {names(ways)[beside]}; {remark}"
+            remark = "; ".join([remark, *_limits(document, beside)])
+            yield Tile("Against the published", signed(ours - theirs / 100, 2), remark)
+
+
+def _limits(document: Document, way: Way) -> list[str]:
+    """What keeps a way's figure from being compared with published ones."""
+    return [*remarks(document, way), *filter(None, [coverage(document)])]
 
 
 def _warnings(records: list[Row]) -> Iterator[Tile]:
@@ -157,7 +169,9 @@ def _facts(document: Document) -> Iterator[tuple[str, str]]:
     models = document.get("models") or {}
     for label, several in models.get("generators", {}).items():
         for weights in several:
-            yield f"generator {label}", _joined(weights)
+            # Whom they serve is in the tables already.
+            told = {name: value for name, value in weights.items() if name != "serves"}
+            yield f"generator {label}", _joined(told)
     for label, weights in models.get("segmenters", {}).items():
         yield f"segmenter {label}", _joined(weights)
     for part in ("versions", "machine", "cost", "question"):

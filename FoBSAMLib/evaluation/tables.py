@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from FoBSAMLib.evaluation.confidence import UNSURE
+from FoBSAMLib.evaluation.origins import training
 from FoBSAMLib.evaluation.records import (
     Document,
     after,
     counts,
+    is_interactive,
     is_published_protocol,
     main_records,
 )
 from FoBSAMLib.evaluation.table import Table, listed
 from FoBSAMLib.evaluation.tables_dice import differences, folds, main, volumes
 from FoBSAMLib.evaluation.tables_study import ablation, confidence, effort, prompts, suggestion
+from FoBSAMLib.session.warning import UNSURE
 
 
 def markdown(document: Document) -> str:
@@ -63,39 +65,6 @@ def _asked(question: dict[str, Any], kind: str) -> str:
     return listed(question.get(f"{kind}s") or [question[kind]])
 
 
-def training(document: Document) -> str:
-    """Which subjects the weights were trained on, and whether any of them was evaluated."""
-    dataset = document["question"]["dataset"]
-    known = document.get("trained_on")
-    if known is None:
-        return (
-            "Trained on: unknown. The weights do not say which subjects they were trained on; "
-            "some of those evaluated may be among them."
-        )
-    lists = "; ".join(f"{name} {listed(ids)}" for name, ids in known.items()) or "none"
-    text = f"Trained on: {lists}, {_labels(document)}."
-    both = sorted(set(document["subjects"]) & set(known.get(dataset, ())))
-    if both:
-        return (
-            f"{text} **Among those evaluated are subjects that were trained on ({dataset} "
-            f"{listed(both)}): their figures are no test.**"
-        )
-    return f"{text} None of the subjects evaluated was trained on."
-
-
-def _labels(document: Document) -> str:
-    """Whether organ labels had a part in training, as far as the weights say."""
-    generators = (document.get("models") or {}).get("generators", {})
-    organs = {
-        organ
-        for weights in generators.values()
-        for one in weights
-        for labelled in (one.get("labels") or {}).values()
-        for organ in labelled
-    }
-    return f"with labels of {listed(sorted(organs))}" if organs else "without organ labels"
-
-
 def _how_to_read(document: Document) -> str:
     question = document["question"]
     if question["protocol"] == "skin":
@@ -106,6 +75,12 @@ def _how_to_read(document: Document) -> str:
             "volumes; slices without the organ are not asked for, which is easier than a whole "
             "volume."
         )
+    elif is_interactive(document):
+        scope = (
+            "Dice ×100 over the whole volume, in which annotated slices count as found, mean ± "
+            "standard deviation over subjects; every other slice is a query and false positives "
+            "count. *Queries*: the same without the annotated slices."
+        )
     else:
         scope = (
             "Dice ×100 over the whole volume, mean ± standard deviation over subjects; every "
@@ -114,8 +89,8 @@ def _how_to_read(document: Document) -> str:
     if is_published_protocol(document):
         scope += f" Published rows are of Setting {question.get('setting') or 'I'} and all folds."
     return (
-        f"{scope} *Difference*: the tool less this row. *Queries*: the same without the annotated "
-        f"slices. *Under 50*: share of organs below that Dice; *unwarned*: how many of these came "
+        f"{scope} *Difference*: the tool less this row. "
+        f"*Under 50*: share of organs below that Dice; *unwarned*: how many of these came "
         "without a warning; *warned*: the share of all organs that came with one. A warning: the "
         f"organ was found in no slice, or with a mean confidence below {UNSURE}. *s a volume*, "
         "*ms*: wall-clock an organ, and a query slice and organ; in brackets, divided by only the "

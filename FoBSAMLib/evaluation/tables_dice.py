@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from FoBSAMLib.evaluation import published
 from FoBSAMLib.evaluation.confidence import volume_warning
 from FoBSAMLib.evaluation.metrics import summarise
+from FoBSAMLib.evaluation.origins import (
+    coverage,
+    is_comparable,
+    other_parts,
+    remarks,
+    row_name,
+    was_trained_on,
+    way_to_compare,
+)
 from FoBSAMLib.evaluation.records import (
     MISSED,
     Document,
     Row,
+    Way,
     after,
     by_way,
     counts,
+    has_published_rows,
     headline_way,
     is_interactive,
     is_published_protocol,
     names,
     organs_of,
     overall,
-    trained_on,
+    published_rows,
     values,
 )
 from FoBSAMLib.evaluation.table import NONE, Line, Table, percent, signed
@@ -29,15 +40,6 @@ from FoBSAMLib.evaluation.table import NONE, Line, Table, percent, signed
 MANY_SUBJECTS, WORST_SUBJECTS = 40, 20
 #: Stands beside the Dice of an organ of which the user is warned.
 WARNED = "⚠"
-
-
-def published_rows(document: Document) -> list[published.Published]:
-    """What was published for the question's data set, setting and training images."""
-    question = document["question"]
-    sources = question.get("train_on") or [question["dataset"]]
-    if len(sources) > 1:
-        return []
-    return published.find(question["dataset"], question.get("setting") or "I", sources[0])
 
 
 def main(document: Document, records: list[Row], count: int) -> Table:
@@ -49,13 +51,13 @@ def main(document: Document, records: list[Row], count: int) -> Table:
     tool = overall(document, ways[best], "dice").mean if best else None
     digits = _digits(document)
     lines = []
-    for way, mine in ways.items():
+    for way, mine in _comparable_last(document, ways):
         mean = overall(document, mine, "dice")
         behind = "" if tool is None or way == best else signed(tool - mean.mean, digits)
         lines.append(
             Line(
                 [
-                    named[way],
+                    row_name(document, way, named[way]),
                     *(percent(summarise(values(mine, "dice", o)), digits) for o in organs),
                     percent(mean, digits),
                     behind,
@@ -65,14 +67,55 @@ def main(document: Document, records: list[Row], count: int) -> Table:
             )
         )
     header = ["Method", *organs, "mean", "difference", *_further_names(document)]
-    lines += _published_lines(document, organs, tool, len(header))
+    beside = way_to_compare(document, records)
+    ours = overall(document, ways[beside], "dice").mean if beside else None
+    lines += _published_lines(document, organs, ours, len(header))
     heading = {
         "interactive": f"Annotated slices: {count}",
         "whole": "Three annotated slices of another subject",
         "fob": "Three annotated slices of another subject, slices that hold the organ",
         "skin": "One annotated photograph",
     }[question["protocol"]]
-    return Table(heading, header, lines, bold="mean")
+    return Table(heading, header, lines, _note(document, records), "mean")
+
+
+def _comparable_last(
+    document: Document, ways: dict[Way, list[Row]]
+) -> Iterable[tuple[Way, list[Row]]]:
+    """The ways, those that may be compared with published rows last: next to these."""
+    if not has_published_rows(document):
+        return ways.items()
+    return sorted(
+        ways.items(), key=lambda item: item[0].is_ours and is_comparable(document, item[0])
+    )
+
+
+def _note(document: Document, records: Sequence[Row]) -> str:
+    """What to know before comparing the rows with published ones."""
+    if not has_published_rows(document):
+        return ""
+    parts = [comparison(document, records)]
+    ways = by_way(records)
+    beside = way_to_compare(document, records)
+    if beside and beside != headline_way(records):
+        parts.append(f"The *difference* of published rows is from {names(ways)[beside]}.")
+    if document["question"]["protocol"] == "fob":
+        parts.append(
+            "Published rows work slice by slice, FoBSAM's row follows the structure through each "
+            "third of the volume."
+        )
+    return " ".join(filter(None, parts))
+
+
+def comparison(document: Document, records: Sequence[Row]) -> str:
+    """What keeps figures of ours from being compared with published ones, in a sentence each."""
+    said = {
+        way.generator: "; ".join(remarks(document, way)) for way in by_way(records) if way.is_ours
+    }
+    parts = [f"**{generator}: {text}.**" for generator, text in said.items() if text]
+    if part := coverage(document):
+        parts.append(f"**{part}.**")
+    return " ".join(parts)
 
 
 def _digits(document: Document) -> int:
@@ -82,8 +125,13 @@ def _digits(document: Document) -> int:
 
 def _further_names(document: Document) -> list[str]:
     queries = ["queries"] if is_interactive(document) else []
-    names = [*queries, "under 50", "unwarned", "warned", "HD95 mm", "surface Dice 2 mm"]
-    return [*names, "s a volume", "ms"]
+    # A photograph says nothing of millimetres.
+    surface = [] if _of_photographs(document) else ["HD95 mm", "surface Dice 2 mm"]
+    return [*queries, "under 50", "unwarned", "warned", *surface, "s a volume", "ms"]
+
+
+def _of_photographs(document: Document) -> bool:
+    return bool(document["question"]["protocol"] == "skin")
 
 
 def _further(document: Document, records: list[Row]) -> list[str]:
@@ -99,7 +147,8 @@ def _further(document: Document, records: list[Row]) -> list[str]:
         cells += [f"{unwarned} of {len(missed)}", f"{100 * warned / len(records):.0f} %"]
     else:
         cells += [NONE, NONE]
-    for key, factor in (("hd95_mm", 1), ("surface_dice", 100)):
+    surface = () if _of_photographs(document) else (("hd95_mm", 1), ("surface_dice", 100))
+    for key, factor in surface:
         known = all(record.get(key) is not None for record in records)
         cells.append(f"{factor * overall(document, records, key).mean:.1f}" if known else NONE)
     seconds = sum(record["seconds"] for record in records)
@@ -144,7 +193,7 @@ def differences(document: Document, records: list[Row]) -> list[Table]:
     organs = organs_of(document, records)
     ways = by_way(records)
     tables = []
-    for way, mine in ways.items():
+    for way, mine in sorted(ways.items(), key=lambda item: not is_comparable(document, item[0])):
         if not way.is_ours:
             continue
         ours = [summarise(values(mine, "dice", organ)).mean for organ in organs]
@@ -158,7 +207,8 @@ def differences(document: Document, records: list[Row]) -> list[Table]:
             ]
             lines.append(Line([f"less {row.method}", *cells], "published"))
         heading = f"{names(ways)[way]} less what was published"
-        tables.append(Table(heading, ["", *organs, "mean"], lines, bold="mean"))
+        note = comparison(document, mine)
+        tables.append(Table(heading, ["", *organs, "mean"], lines, note, "mean"))
     return tables
 
 
@@ -169,14 +219,13 @@ def folds(document: Document, records: list[Row]) -> list[Table]:
         return []
     ways = by_way(records)
     lines = []
-    for way, mine in ways.items():
+    for way, mine in _comparable_last(document, ways):
         means = []
         for fold in folds:
             part = [record for record in mine if record.get("fold") == fold]
             means.append(percent(overall(document, part, "dice"), 2) if part else NONE)
-        lines.append(
-            Line([names(ways)[way], *means, percent(overall(document, mine, "dice"), 2)], way.kind)
-        )
+        name = row_name(document, way, names(ways)[way])
+        lines.append(Line([name, *means, percent(overall(document, mine, "dice"), 2)], way.kind))
     for row in published_rows(document):
         if row.folds and set(folds) <= set(row.folds):
             figures = [f"{row.folds[fold]:.2f}" for fold in folds]
@@ -219,8 +268,7 @@ def _mean_of(records: Sequence[Row], subject: int) -> float:
 def _volume(
     document: Document, subject: int, organs: Sequence[str], first: list[Row], final: list[Row]
 ) -> Line:
-    known = trained_on(document)
-    cells = [str(subject), "unknown" if known is None else "yes" if subject in known else "no"]
+    cells = [str(subject), _trained_on(document, [r for r in first if r["subject"] == subject])]
     for organ in organs:
         # A subject of two folds has two records of an organ.
         before, later = (
@@ -230,6 +278,14 @@ def _volume(
         cells.append(_change(before, later) if before else NONE)
     whole = ([r for r in records if r["subject"] == subject] for records in (first, final))
     return Line([*cells, _change(*whole, warn=False)], "tool")
+
+
+def _trained_on(document: Document, records: Sequence[Row]) -> str:
+    """Whether weights knew the subject that records are of, or its labels had another part."""
+    text = {None: "unknown", True: "yes", False: "no"}[was_trained_on(document, records)]
+    subject = records[0]["subject"]
+    said = (said for said, subjects in other_parts(document).items() if subject in subjects)
+    return "; ".join([text, *said])
 
 
 def _change(before: list[Row], later: list[Row], *, warn: bool = True) -> str:

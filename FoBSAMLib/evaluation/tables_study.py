@@ -29,6 +29,12 @@ from FoBSAMLib.evaluation.table import NONE, Line, Table, percent, signed
 
 #: Slices taken into account, as tables call them; the first is the headline.
 SCOPES = {False: "with the organ, or found", True: "all"}
+#: Says which errors of the headline scope are there by the choice of its slices.
+BY_CONSTRUCTION = (
+    "Of the slices judged empty only those that hold the organ, all of them errors, are in the "
+    "scope *with the organ, or found*; those judged empty rightly are in *all* alone."
+)
+AT_TEST_TIME = "Parts are switched off at test time, without training anew."
 
 
 def confidence(document: Document, records: Sequence[Row]) -> list[Table]:
@@ -57,7 +63,7 @@ def confidence(document: Document, records: Sequence[Row]) -> list[Table]:
         "confidence than a good one; the interval is from drawing subjects again. *Look at*: "
         "share of slices to look at, least confidence first, to see 90 % of the bad ones. "
         "*Calibration error*: mean distance ×100 between the confidence and the share of good "
-        "slices, in ten bins."
+        f"slices, in ten bins. {BY_CONSTRUCTION}"
     )
     return [Table("Confidence", header, lines, note)]
 
@@ -189,7 +195,7 @@ def ablation(document: Document) -> list[Table]:
             lines.append(Line(cells, "tool"))
         heading = f"Ablation, {way.models}"
         header = ["Background points", *(parts_named(part) for part in parts)]
-        tables.append(Table(heading, header, lines))
+        tables.append(Table(heading, header, lines, AT_TEST_TIME))
     return tables
 
 

@@ -40,6 +40,11 @@ def document(protocol: str, records: list[dict[str, Any]], **fields: Any) -> dic
     return made
 
 
+def weights(name: str = "fob-lite", **fields: Any) -> dict[str, Any]:
+    """What a document says of a weights file, trained on chaos 1 and 2 without labels."""
+    return {"name": name, "sha256": "ab12", "trained_on": {"chaos": [1, 2]}, "labels": {}, **fields}
+
+
 def record(subject: int, organ: str, dice: float, **fields: Any) -> dict[str, Any]:
     """The tool's record of an organ, as JSON holds it."""
     return {
