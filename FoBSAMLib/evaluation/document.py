@@ -45,8 +45,8 @@ def describe(
 
     ``question`` is what was asked, ``subjects`` of whom; ``models`` is as
     `weights.describe_models` gives it, and ``trained_on`` its summary; ``rules_from`` and
-    ``choices_from`` are subjects whose labels had another part; ``notes`` say what a reader should know
-    of the data.
+    ``choices_from`` are subjects whose labels had another part; ``notes`` say what a reader
+    should know of the data.
     """
     question = {
         "dataset": dataset.name,
