@@ -26,7 +26,7 @@ def train(
     model: Annotated[
         Literal["fob-lite", "fob-paper"] | None,
         typer.Option(
-            help="What to train.  [default: what the configuration says; none with --fold and --setting II]", show_default=False
+            help="What to train.  [default: what the configuration says]", show_default=False
         ),
     ] = None,
     config: Annotated[
@@ -51,7 +51,8 @@ def train(
         bool | None,
         typer.Option(
             "--labels/--no-labels",
-            help="Learn from organ labels as well.  [default: what the configuration says]",
+            help="Learn from organ labels as well.  [default: what the configuration says; "
+            "none with --fold and --setting II]",
             show_default=False,
         ),
     ] = None,
