@@ -20,6 +20,7 @@ from FoBSAMLib.evaluation.datasets import Dataset, find_dataset
 from FoBSAMLib.evaluation.document import (
     Document,
     case_of,
+    check_replaceable,
     describe,
     plain,
     take_over,
@@ -101,8 +102,15 @@ def run(
     cases = find_cases(found, protocol, settings, subjects, folds)
     models = describe_models(found.name, settings, cases, allow_trained=allow_trained)
     document = describe(found, protocol, settings, cases, models, jobs)
-    if resume and json_file and Path(json_file).exists():
-        take_over(document, Path(json_file), cases)
+    if resume and json_file is None:
+        raise FoBSAMError(
+            "bad_request", "There is nothing to resume from.", "Name the --json file begun before."
+        )
+    if json_file and Path(json_file).exists():
+        if not resume:
+            check_replaceable(Path(json_file))
+        else:
+            take_over(document, Path(json_file), cases)
     document["notes"] += lacking_notes(found, cases, settings.organs)
     outputs = Outputs(json_file, markdown_file, html_file)
     outputs.write(document)

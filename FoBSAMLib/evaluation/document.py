@@ -184,3 +184,17 @@ def _without_folders(arguments: Iterable[str]) -> list[str]:
 
 def _name_if_absolute(path: str) -> str:
     return Path(path).name if Path(path).is_absolute() else path
+
+
+def check_replaceable(file: Path) -> None:
+    """Raise `FoBSAMError` (bad_request) where a file holds results that would be lost."""
+    try:
+        held = {record["subject"] for record in json.loads(file.read_text())["records"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # no results of an evaluation
+    if held:
+        raise FoBSAMError(
+            "bad_request",
+            f"{file} holds the results of {len(held)} subjects.",
+            "Go on there with --resume, remove it, or name another file.",
+        )

@@ -174,8 +174,8 @@ def _check_origin(name: str, record: dict[str, Any], settings: Settings, organs:
     if settings.train_on is not None and sources != sorted(settings.train_on):
         raise FoBSAMError(
             "bad_request",
-            f"The weights of {name} were trained on {_listed(sources)}, not on "
-            f"{_listed(settings.train_on)}.",
+            f"The weights of {name} were trained on {_listed(sources)}; asked for are some of "
+            f"{_listed(settings.train_on)} alone.",
             "Give other weights (--generator), or another --train-on.",
         )
     labelled = {organ for named in (record.get("labels") or {}).values() for organ in named}

@@ -84,7 +84,10 @@ class TrainingConfig:
             if type(getattr(self, name)) is not bool:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, not true or false")
         if type(self.subjects) is not dict:
-            raise ValueError(f"subjects is {self.subjects!r}, not lists of ids by data set")
+            raise ValueError(
+                f"subjects is {self.subjects!r}, not lists of ids by data set"
+                ' as in {"chaos": [1, 2]}'
+            )
         for name, ids in self.subjects.items():
             if type(ids) is not list or any(type(one) is not int for one in ids):
                 raise ValueError(f"subjects of {name} is {ids!r}, not a list of ids")

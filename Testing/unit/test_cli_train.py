@@ -61,7 +61,7 @@ def test_torchrun_trains_in_several_processes(tmp_path, data, environment):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("wrote run/fob-lite.safetensors") == 1
@@ -87,7 +87,7 @@ def test_ctrl_c_stops_training_with_one_line(tmp_path, data, environment):
         time.sleep(0.05)
     time.sleep(2)  # into the first steps
     process.send_signal(signal.SIGINT)
-    _, shown = process.communicate(timeout=60)
+    _, shown = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "Traceback" not in shown
     assert "stopped" in shown

@@ -91,6 +91,12 @@ def test_an_interrupted_run_goes_on_where_it_stopped(folder, tmp_path):
         asked = {"methods": ["fobsam"], "json_file": file, "resume": True, **other}
         with pytest.raises(FoBSAMError, match="another question"):
             command.run("chaos", folder, subjects=[19], **asked)
+    before = file.read_bytes()
+    with pytest.raises(FoBSAMError, match="holds the results of 2 subjects"):
+        command.run("chaos", folder, subjects=[19], methods=["fobsam"], json_file=file)
+    assert file.read_bytes() == before
+    with pytest.raises(FoBSAMError, match="nothing to resume from"):
+        command.run("chaos", folder, subjects=[19], methods=["fobsam"], resume=True)
 
 
 @pytest.mark.usefixtures("copying")

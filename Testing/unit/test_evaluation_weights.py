@@ -79,11 +79,11 @@ def test_the_support_may_have_been_seen_and_so_may_other_data_sets(tmp_path):
             {"setting": "II"},
             "labels of aorta",
         ),
-        ({}, {"train_on": ("sabs",)}, "trained on chaos, not on sabs"),
+        ({}, {"train_on": ("sabs",)}, "trained on chaos; asked for are some of sabs alone"),
         (
             {"trained_on": {"chaos": [1], "sabs": [1]}},
             {"train_on": ("sabs",)},
-            "trained on chaos, sabs, not on sabs",
+            "trained on chaos, sabs; asked for are some of sabs alone",
         ),
     ],
 )
