@@ -16,7 +16,6 @@ import phantom
 import pytest
 import SimpleITK as sitk
 
-from FoBSAMLib import cli
 from FoBSAMLib.generator import registry
 from FoBSAMLib.image.io import read_segmentation, read_volume
 
@@ -126,7 +125,7 @@ def test_models_are_loaded_once_for_all_queries(fobsam, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("unsure", [0.6, 1.01])
 def test_unsure_slices_are_named(unsure, fobsam, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "UNSURE", unsure)
+    monkeypatch.setattr("FoBSAMLib.session.warning.UNSURE", unsure)
     arguments = ("segment", "mr.nii.gz", "--support", "drawn.nii.gz", "--output", "out.nii.gz")
     told = done(fobsam(*arguments, "--label", phantom.BALL, "--report", "out.json"))
     (structure,) = json.loads((tmp_path / "out.json").read_text())["structures"]

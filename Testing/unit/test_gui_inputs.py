@@ -117,6 +117,7 @@ def test_structures_are_ticked_and_only_these_are_found(painted):
 def test_another_volume_gets_a_segmentation_of_its_own(painted):
     module, segmentation, volume = painted  # noqa: F811
     ui, panel = module.widget.ui, module.widget.panel
+    settings.set_worker_command_line(scripted(0.1))  # time to see which volume it has come to
     other = slicer.util.loadVolume(str(sample("CTChest4.nrrd")), {"name": "Follow-up"})
     module.exit()
     module.enter()
