@@ -151,9 +151,9 @@ class Chain:
         )
 
     def _shift(self, mask: np.ndarray) -> float:
-        if not mask.any():
-            return 0.0
         annotated = self.slices.network(self.source)[self.annotated.inside]
+        if not mask.any() or not annotated.size:
+            return 0.0
         step = self.slices.network(self.at)[mask].mean() - annotated.mean()
         return float(abs(step) / max(annotated.std(), FLAT))
 
