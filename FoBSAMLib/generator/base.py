@@ -45,8 +45,6 @@ class Generator(Protocol):
     name: str
     #: What identifies its weights: their sha256.
     weights: str
-    #: Subject ids by data set that its weights were trained on; None where nobody knows.
-    trained_on: dict[str, list[int]] | None
 
     def encode(self, slices: np.ndarray) -> list[Any]:
         """Features of z-scored slices, float32 [n, 256, 256], one entry a slice."""

@@ -33,7 +33,6 @@ class FobLiteGenerator:
     """Runs `FobLite` slice by slice on the region round the remembered structure."""
 
     name = "fob-lite"
-    trained_on: dict[str, list[int]] | None = None
 
     def __init__(self, model: FobLite, device: torch.device, weights: str = ""):
         self.model = model.to(device).eval()

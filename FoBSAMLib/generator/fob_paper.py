@@ -17,7 +17,6 @@ class FobPaperGenerator:
     """Prompts of `CompatibleFoB`, from the last remembered slice; it gives points alone."""
 
     name = "fob-paper"
-    trained_on: dict[str, list[int]] | None = None
 
     def __init__(self, model: CompatibleFoB, weights: str = ""):
         self.model = model
@@ -29,9 +28,7 @@ class FobPaperGenerator:
         in their record, done right."""
         record = training_record(path)
         kind = CompatibleFoB if record is None else PaperFoB
-        generator = cls(kind.from_checkpoint(path, device), weights)
-        generator.trained_on = record and record["trained_on"]
-        return generator
+        return cls(kind.from_checkpoint(path, device), weights)
 
     def encode(self, slices: np.ndarray) -> list[Features]:
         """See `Generator.encode`."""

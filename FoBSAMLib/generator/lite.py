@@ -86,7 +86,7 @@ def body_places(slices: Tensor) -> Tensor:
 
 
 class FobLite(nn.Module):
-    """Encoder, matching, background points and dense head; 4.2 M parameters."""
+    """Encoder, matching, background points and dense head; 4.1 M parameters."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -43,14 +43,13 @@ def create(name: str, device: str = "auto") -> Generator:
 def _fob_lite(name: str, path: Path, device: str) -> Generator:
     from FoBSAMLib.generator.fob_lite import FobLiteGenerator
     from FoBSAMLib.generator.lite import FobLite
-    from FoBSAMLib.models.checkpoints import load_checkpoint, load_into, training_record
+    from FoBSAMLib.models.checkpoints import load_checkpoint, load_into
 
     _require(path)
     model = FobLite()
     load_into(model, load_checkpoint(path), path)
     generator = FobLiteGenerator(model, choose_device(device), _sha256(path))
     generator.name = name
-    generator.trained_on = (training_record(path) or {}).get("trained_on")
     return generator
 
 

@@ -25,7 +25,8 @@ from FoBSAMLib.session.slices import ImageSlices
 
 #: Distance between the slices tried as anchors, in mm.
 STRIDE_MM = 8.0
-#: An anchor that fits less well than this is none: the structure is judged not to be there.
+#: An anchor that fits less well than this is none: the structure is judged not to be there. Taken
+#: over from an earlier generator, not tuned for this one.
 FOUND = 0.6
 
 

@@ -20,8 +20,8 @@ import SimpleITK as sitk
 import torch
 from scipy.optimize import minimize
 from scipy.special import expit
-from scipy.stats import rankdata
 
+from FoBSAMLib.evaluation.confidence import auroc
 from FoBSAMLib.evaluation.datasets import find_dataset
 from FoBSAMLib.generator import registry as generators
 from FoBSAMLib.segmenters import registry as segmenters
@@ -119,12 +119,6 @@ def fit(x: np.ndarray, good: np.ndarray) -> np.ndarray:
     return np.asarray(minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x)
 
 
-def auroc(score: np.ndarray, good: np.ndarray) -> float:
-    """Chance that a good one scores higher than a bad one."""
-    ranks, n = rankdata(score), int(good.sum())
-    return float((ranks[good].sum() - n * (n + 1) / 2) / (n * (len(good) - n)))
-
-
 def rule(rows: list[Row], good: np.ndarray) -> dict[str, Any]:
     """A rule fitted on all rows, and its AUROC where each subject is judged by the others'."""
     x = np.array([row["x"] for row in rows])
@@ -134,7 +128,7 @@ def rule(rows: list[Row], good: np.ndarray) -> dict[str, Any]:
         score[cases == case] = x[cases == case] @ fit(x[cases != case], good[cases != case])
     return {
         "weights": np.round(fit(x, good), 2).tolist(),
-        "auroc": round(auroc(score, good), 4),
+        "auroc": round(auroc(~good, score) or 0.0, 4),
         "good": round(float(good.mean()), 4),
         "rows": len(rows),
     }

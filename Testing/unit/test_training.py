@@ -103,15 +103,13 @@ def test_another_configuration_does_not_go_on_with_a_run(tmp_path):
         train_toy(tmp_path, config=TrainingConfig(steps=6, batch=1))
 
 
-def test_written_weights_are_a_generator_that_knows_what_it_was_trained_on(tmp_path):
+def test_written_weights_are_a_generator_and_say_what_they_were_trained_on(tmp_path):
     path = tmp_path / "mine.safetensors"
     model = LiteRecipe().initial(0)
     record = {"model": "fob-lite", "trained_on": {"chaos": [1, 2]}}
     save_weights(model, path, record, halved=True)
     assert training_record(path) == record
-    generator = create(f"fob-lite:{path}", "cpu")
-    assert generator.trained_on == {"chaos": [1, 2]}
-    loaded = generator.model.state_dict()
+    loaded = create(f"fob-lite:{path}", "cpu").model.state_dict()
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(loaded[name], tensor, atol=2e-3, rtol=2e-3)
 
