@@ -84,14 +84,10 @@ def effort(document: Document, records: Sequence[Row]) -> Table:
     ways = by_way(records)
     lines = []
     for way, mine in ways.items():
-        dice = (overall(document, after(document, mine, n), "dice") for n in counts(document))
-        needed = _needed(mine)
-        lines.append(
-            Line(
-                [names(ways)[way], *map(percent, dice), needed],
-                way.kind,
-            )
-        )
+        come_to = [after(document, mine, n) for n in counts(document)]
+        # A method may have nothing to say of so few slices.
+        dice = [percent(overall(document, some, "dice")) if some else NONE for some in come_to]
+        lines.append(Line([names(ways)[way], *dice, _needed(mine)], way.kind))
     header = ["Method", *map(str, counts(document)), "slices to 90 (organs that reach it)"]
     return Table("Dice against annotated slices", header, lines)
 

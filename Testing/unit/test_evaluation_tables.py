@@ -292,3 +292,4 @@ def test_the_documents_of_the_project_make_tables(file):
     mean = sum(sum(values) / len(values) for values in dice.values()) / len(dice)
     main = tables.build(made)[0]
     assert cells(main, "fobsam")["mean"].startswith(f"{100 * mean:.1f} ")
+    assert "nan" not in tables.markdown(made)
