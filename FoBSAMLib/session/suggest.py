@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from FoBSAMLib.session.results import SliceResult
+from FoBSAMLib.session.warning import UNSURE
 
-#: How far out on the longest unsupported side the next annotation helps most (of the way).
+#: How far out on the longest unsupported stretch the next annotation helps most (of the way).
 OUTWARD = 0.6
-#: A gap between two annotated slices counts this much of a side with one: both ends hold it.
-GAP = 0.5
 
 
 def suggest_slice(
@@ -20,9 +19,11 @@ def suggest_slice(
 ) -> int | None:
     """The query slice whose annotation promises most; "not here" is an answer, too.
 
-    Mistakes grow with the distance from an annotated slice, and the end of a structure is where
-    most of them lie. So the longest stretch of found slices without an annotation is cut: a
-    stretch open to one side at 60 % of its length, one between two annotated slices in the middle.
+    Mistakes grow with the distance from an annotated slice, until the structure is lost: what is
+    found farther on is mostly wrong, and no reason to annotate there. So only found slices of
+    some confidence count (`UNSURE`). The longest stretch of them is cut, at 60 % of its length
+    where it is open to one side, in the middle between two annotated slices. With nothing
+    annotated in this image (a support from another one) it is the slice that shows most.
 
     Args:
         count: slices along the axis.
@@ -32,23 +33,24 @@ def suggest_slice(
     Returns:
         A slice index, or None where every slice that may hold the structure is annotated.
     """
-    found = sorted(n for n, result in results.items() if result.mask.any())
+    found = {n: int(result.mask.sum()) for n, result in results.items() if result.mask.any()}
+    if not drawn:
+        return max(found, key=found.__getitem__, default=None)
+    sure = [n for n in found if results[n].confidence >= UNSURE]
     known = set(drawn) | set(absent)
-    best: tuple[float, int] | None = None
-    for source in drawn or found[len(found) // 2 : len(found) // 2 + 1]:
+    best: tuple[int, int] | None = None
+    for source in drawn:
         for direction in (-1, 1):
             ahead = [n for n in known if (n - source) * direction > 0]
             end = min(ahead, key=lambda n: abs(n - source)) if ahead else None
             if end is not None and end in drawn:
-                reach, share = abs(end - source), 0.5
-                length = GAP * (reach - 1)
+                length, way = abs(end - source) - 1, 0.5 * abs(end - source)
             else:
                 limit = count if end is None else abs(end - source)
-                side = [n for n in found if 0 < (n - source) * direction < limit]
-                # The slice after the last found one is where the structure was judged to end.
-                reach, share = len(side) + 1, OUTWARD
-                length = float(reach)
-            at = source + direction * max(1, round(share * reach))
+                # The slice after the last sure one is where the structure ends or is lost.
+                length = sum(0 < (n - source) * direction < limit for n in sure) + 1
+                way = OUTWARD * length
+            at = source + direction * max(1, round(way))
             if not 0 <= at < count or at in known:
                 continue
             if best is None or length > best[0]:
