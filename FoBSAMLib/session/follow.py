@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,6 +15,10 @@ from FoBSAMLib.session.chain import Chain, Found, Guide, dice
 from FoBSAMLib.session.cleanup import clean
 from FoBSAMLib.session.presence import PRESENT, Between, Verdict, judge, judge_between
 from FoBSAMLib.session.slices import ImageSlices
+
+#: Beyond an end the structure is ever less likely: its presence falls to 1/e within these mm. On
+#: development subjects any value from 2 to 12 tells wrongly empty slices from others as well.
+FADE_MM = 4.0
 
 #: Asked between slices whether to stop.
 Cancel = Callable[[], bool]
@@ -111,11 +116,12 @@ def _outward(
         verdict = judge(chain.weigh())
         mask = clean(found.probability >= 0.5)
         if not holding and (verdict.presence < PRESENT or not mask.any()):
-            # What lies beyond is not walked, and no surer than this slice.
-            end = Verdict(verdict.presence, 1 - verdict.presence)
-            for beyond in [n for n in ahead if (n - index) * way.step >= 0]:
+            for beyond in [n for n in ahead if (n - index) * way.step >= 0]:  # not walked
                 prompts = found.prompts if beyond == index else Prompts()
-                yield Outcome(beyond, np.zeros_like(mask), prompts, end)
+                past = abs(beyond - index) * slices.volume.step(slices.axis)
+                presence = verdict.presence * math.exp(-past / FADE_MM)
+                faded = Verdict(presence, 1 - presence)
+                yield Outcome(beyond, np.zeros_like(mask), prompts, faded)
             return
         if index in wanted:
             yield Outcome(index, mask, found.prompts, verdict)

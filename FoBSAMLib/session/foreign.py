@@ -139,8 +139,7 @@ def follow_foreign(
 
     start = {anchor.at: anchor.mask}
     for outcome in follow(slices, start, set(), wanted, cancel, holding=holding, guide=guide):
+        # No slice, found or judged empty, is surer than the anchor from which it was reached.
         presence, confidence = outcome.verdict
-        if outcome.mask.any():
-            # No slice is surer than the anchor from which it was reached.
-            presence, confidence = min(presence, anchor.score), min(confidence, anchor.score)
-        yield replace(outcome, verdict=Verdict(presence, confidence))
+        presence = min(presence, anchor.score) if outcome.mask.any() else presence
+        yield replace(outcome, verdict=Verdict(presence, min(confidence, anchor.score)))
