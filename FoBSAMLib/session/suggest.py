@@ -19,11 +19,10 @@ def suggest_slice(
 ) -> int | None:
     """The query slice whose annotation promises most; "not here" is an answer, too.
 
-    Mistakes grow with the distance from an annotated slice, until the structure is lost: what is
-    found farther on is mostly wrong, and no reason to annotate there. So only found slices of
-    some confidence count (`UNSURE`). The longest stretch of them is cut, at 60 % of its length
-    where it is open to one side, in the middle between two annotated slices. With nothing
-    annotated in this image (a support from another one) it is the slice that shows most.
+    Mistakes grow with the distance from an annotated slice. The longest stretch of found slices
+    is cut: at 60 % of its length where it is open to one side, in the middle between two annotated
+    slices. Slices in which the structure was probably lost do not count (`_worth_reaching`). With
+    nothing annotated in this image (a support from another one) it is the slice that shows most.
 
     Args:
         count: slices along the axis.
@@ -36,7 +35,7 @@ def suggest_slice(
     found = {n: int(result.mask.sum()) for n, result in results.items() if result.mask.any()}
     if not drawn:
         return max(found, key=found.__getitem__, default=None)
-    sure = [n for n in found if results[n].confidence >= UNSURE]
+    reached = _worth_reaching(found, results)
     known = set(drawn) | set(absent)
     best: tuple[int, int] | None = None
     for source in drawn:
@@ -47,8 +46,8 @@ def suggest_slice(
                 length, way = abs(end - source) - 1, 0.5 * abs(end - source)
             else:
                 limit = count if end is None else abs(end - source)
-                # The slice after the last sure one is where the structure ends or is lost.
-                length = sum(0 < (n - source) * direction < limit for n in sure) + 1
+                # The slice after the last one is where the structure ends or is lost.
+                length = sum(0 < (n - source) * direction < limit for n in reached) + 1
                 way = OUTWARD * length
             at = source + direction * max(1, round(way))
             if not 0 <= at < count or at in known:
@@ -56,3 +55,15 @@ def suggest_slice(
             if best is None or length > best[0]:
                 best = (length, at)
     return best[1] if best else None
+
+
+def _worth_reaching(found: Mapping[int, int], results: Mapping[int, SliceResult]) -> list[int]:
+    """Found slices (with their areas) without those in which the structure was probably lost.
+
+    Where the tool is sure of most of what it found, it has lost the structure in the unsure rest.
+    Of a small or difficult structure it is unsure throughout; that says nothing then.
+    """
+    total = sum(area * results[n].confidence for n, area in found.items())
+    if total < UNSURE * sum(found.values()):
+        return list(found)
+    return [n for n in found if results[n].confidence >= UNSURE]

@@ -29,16 +29,20 @@ def sure(*indices):
     return dict.fromkeys(indices, 0.9)
 
 
+def unsure(*indices):
+    return dict.fromkeys(indices, 0.2)
+
+
 @pytest.mark.parametrize(
     ("drawn", "absent", "found", "expected"),
     [
         ([10], [], sure(*range(7, 10), *range(11, 20)), 16),
         # The same with a tail in which the structure is lost: no reason to go farther.
-        ([10], [], sure(*range(7, 10), *range(11, 20)) | dict.fromkeys(range(20, 30), 0.2), 16),
-        # A long unsure tail does not outweigh a side that the tool is sure of.
-        ([10], [], sure(*range(6, 10), 11) | dict.fromkeys(range(12, 30), 0.2), 7),
-        # All sides are lost at once: next to what is annotated.
-        ([10], [9], dict.fromkeys(range(11, 20), 0.2), 11),
+        ([10], [], sure(*range(7, 10), *range(11, 20)) | unsure(*range(20, 25)), 16),
+        # An unsure tail does not outweigh a side that the tool is sure of.
+        ([10], [], sure(*range(3, 10), *range(11, 14)) | unsure(*range(14, 19)), 5),
+        # Of a difficult structure it is unsure everywhere: the longest stretch counts.
+        ([10], [], sure(9, 11) | unsure(*range(12, 20)), 16),
         # Between two annotated slices the middle.
         ([4, 16], [2, 18], sure(3, *range(5, 16), 17), 10),
         # Up to where the user said that it is not.
@@ -49,7 +53,7 @@ def sure(*indices):
         ([10], [], {9: 0.0, 11: 0.0}, 9),
     ],
 )
-def test_the_longest_stretch_of_which_the_tool_is_sure(drawn, absent, found, expected):
+def test_the_longest_stretch_in_which_the_structure_is_not_lost(drawn, absent, found, expected):
     assert suggest_slice(COUNT, drawn, absent, results(found)) == expected
 
 
