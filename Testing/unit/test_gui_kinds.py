@@ -145,7 +145,7 @@ def test_cancel_before_the_worker_has_answered(module, chest):  # noqa: F811
     standin.click(ui.segmentButton)
     standin.wait(0.3)
     standin.click(ui.cancelButton)
-    standin.wait_until(lambda: not running.under_way, 3)
+    standin.wait_until(lambda: not running.under_way, 30)
     assert running.run is None
     assert ui.segmentButton.enabled
 
@@ -167,7 +167,7 @@ def test_keys_do_what_their_buttons_may_do(module, chest):  # noqa: F811
     assert np.array_equal(voxels(segmentation, chest), before)
     assert not panel.running.run.current.answered
     standin.click(ui.cancelButton)
-    standin.wait_until(lambda: not panel.running.under_way, 20)
+    standin.wait_until(lambda: not panel.running.under_way, 30)
     standin.press_key(window, "U")
     assert voxels(segmentation, chest).sum() > before.sum()
     place = slicer.app.applicationLogic().GetSelectionNode().GetActivePlaceNodeID()

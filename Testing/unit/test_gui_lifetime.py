@@ -71,13 +71,13 @@ def test_a_reload_gives_a_working_panel(small):  # noqa: F811
     use_worker(small, scripted(0.02))
     standin.click(small.widget.ui.segmentButton)
     running = small.widget.panel.running
-    standin.wait_until(lambda: running.run.found >= 2, 20)
+    standin.wait_until(lambda: running.run.found >= 2, 60)
     pid, before, library = worker_pid(small), small.widget, sys.modules["FoBSAMLib"]
     before.onReload()
     standin.process_events()
     assert small.widget is not before
     assert sys.modules["FoBSAMLib"] is not library
-    standin.wait_until(lambda: not lives(pid), 5)
+    standin.wait_until(lambda: not lives(pid), 30)
     assert not slicer.mrmlScene.GetFirstNodeByName("Organs (FoBSAM preview)")
     small.exit()
     small.enter()
@@ -95,7 +95,7 @@ def test_nothing_is_left_after_the_end(module):  # noqa: F811
     use_worker(module, scripted(0.02))
     running = module.widget.panel.running
     standin.click(module.widget.ui.segmentButton)
-    standin.wait_until(lambda: running.run.found >= 2, 20)
+    standin.wait_until(lambda: running.run.found >= 2, 60)
     pid = worker_pid(module)
     # The stand-in's own widgets go on observing the scene and its nodes, and do nothing.
     boxes = (module.widget.ui.volumeSelector, module.widget.ui.segmentationSelector)
@@ -105,8 +105,8 @@ def test_nothing_is_left_after_the_end(module):  # noqa: F811
         for subject, _tag in box._scene_observers._tags + box._node_observers._tags
     )
     module.close()
-    standin.wait_until(lambda: not lives(pid), 5)
-    standin.wait_until(lambda: timers() == ticking, 5)  # one gives the worker time to end
+    standin.wait_until(lambda: not lives(pid), 30)
+    standin.wait_until(lambda: timers() == ticking, 30)  # one gives the worker time to end
     # Slicer's parameter node, which was not there before, is observed by its wrapper to the end.
     after = {name: n for name, n in observed().items() if name in before}
     assert not Counter(after) - Counter(before) - selectors
@@ -133,7 +133,7 @@ def test_a_run_goes_on_in_another_module(small):  # noqa: F811
     use_worker(small, scripted(0.02))
     running = small.widget.panel.running
     standin.click(small.widget.ui.segmentButton)
-    standin.wait_until(lambda: running.run.found >= 2, 20)
+    standin.wait_until(lambda: running.run.found >= 2, 60)
     small.exit()
     standin.wait_until(lambda: not running.under_way, 30)
     small.enter()

@@ -160,7 +160,7 @@ def test_a_slice_is_corrected_while_the_run_goes_on(reviewed):
     node = panel.review.points._points.background
     world = target.image.ijk_to_ras @ [place[1].mean(), place[0].mean(), index, 1]
     node.AddControlPointWorld(*world[:3])
-    standin.wait_until(lambda: target.corrected.get("lung"), 10)
+    standin.wait_until(lambda: target.corrected.get("lung"), 60)
     assert panel.running.under_way, "the correction did not wait for the end of the run"
     standin.wait_until(lambda: not panel.running.under_way, 60)
     assert len(target.found["lung"]) == 33

@@ -133,7 +133,7 @@ def test_cancel_keeps_what_was_found(copying):
     standin.click(ui.segmentButton)
     standin.wait_until(lambda: running.run.found >= 4, 120)
     standin.click(ui.cancelButton)
-    standin.wait_until(lambda: not running.under_way, 20)
+    standin.wait_until(lambda: not running.under_way, 60)
     (target,) = running.run.targets
     assert 4 <= len(target.results("lung")) < 33
     assert ui.acceptButton.enabled
@@ -163,7 +163,7 @@ def test_a_scene_closed_in_the_middle_ends_the_run(copying):
     standin.wait_until(lambda: running.run.found >= 2, 120)
     process = module.widget.logic.engine._transport._process
     standin.close_scene()
-    standin.wait_until(lambda: process.state() == qt.QProcess.NotRunning, 10)
+    standin.wait_until(lambda: process.state() == qt.QProcess.NotRunning, 30)
     assert running.run is None
     assert not running.under_way
     standin.wait(0.5)

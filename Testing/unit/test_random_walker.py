@@ -232,7 +232,7 @@ def test_unsure_specks_far_apart_cost_no_whole_slice():
     assert found[3, 3] == found[508, 508] == 0
     started = time.process_time()
     refine(image, prior)
-    assert time.process_time() - started < 0.3
+    assert time.process_time() - started < 1.0
 
 
 def test_a_wholly_unsure_middle_of_a_large_slice():

@@ -47,7 +47,7 @@ def test_commands_that_start_no_worker(command, says):
     began = time.monotonic()
     with pytest.raises(FoBSAMError, match=says) as caught:
         WorkerSession(command=command)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
     assert caught.value.hint
 
 
@@ -148,7 +148,7 @@ def test_a_client_of_another_protocol_is_refused(environment):
         input=m.Hello(5, protocol=7, oldest=6, version="9.9").frame(),
         env=environment,
         capture_output=True,
-        timeout=30,
+        timeout=120,
     )
     answers = [a.message for a in m.Decoder(m.REPLIES).feed(process.stdout)]
     assert [(a.id, a.code) for a in answers if isinstance(a, m.Failed)] == [(5, "version_mismatch")]
@@ -192,7 +192,7 @@ def test_requests_that_make_no_sense_are_answered_one_by_one(environment):
 
 def test_garbage_ends_the_worker_and_is_told(environment):
     process = subprocess.run(
-        SCRIPTED, input=b"GET / HTTP/1.1\r\n\r\n", env=environment, capture_output=True, timeout=30
+        SCRIPTED, input=b"GET / HTTP/1.1\r\n\r\n", env=environment, capture_output=True, timeout=120
     )
     (answer,) = m.Decoder(m.REPLIES).feed(process.stdout)
     assert (answer.message.id, answer.message.code) == (0, "bad_request")

@@ -94,7 +94,7 @@ def test_a_recorded_crash_is_played_as_one(scan, tmp_path):
         with pytest.raises(FoBSAMError):
             list(played.segment(["ball"]))
         assert len(played.results("ball")) > 5
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 @pytest.mark.usefixtures("scan")

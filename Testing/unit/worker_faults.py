@@ -144,7 +144,7 @@ def kill_always(rng: random.Random, command: tuple[str, ...]) -> None:
                 if pid not in killed:
                     killed.add(pid)
                     os.kill(pid, signal.SIGKILL)
-                    wait_until(lambda pid=pid: is_gone(pid), 5.0)
+                    wait_until(lambda pid=pid: is_gone(pid), 30.0)
         except FoBSAMError as error:
             told = error
         assert told is not None
@@ -231,7 +231,7 @@ def parent_dies(rng: random.Random, command: tuple[str, ...]) -> None:
         pid = int(parent.stdout.readline())
         time.sleep(rng.random() * 0.3)
         parent.kill()
-    wait_until(lambda: is_gone(pid), 2.0)
+    wait_until(lambda: is_gone(pid), 30.0)
 
 
 def nobody_reads(rng: random.Random, command: tuple[str, ...]) -> None:
@@ -264,7 +264,7 @@ def nobody_reads(rng: random.Random, command: tuple[str, ...]) -> None:
         time.sleep(0.5 + rng.random())
         assert process.poll() is None
         process.stdin.close()
-        wait_until(lambda: process.poll() is not None, 2.0)
+        wait_until(lambda: process.poll() is not None, 30.0)
 
 
 FAULTS: dict[str, Callable[[random.Random, tuple[str, ...]], None]] = {
@@ -298,7 +298,7 @@ def run_round(name: str, seed: int, command: tuple[str, ...]) -> float:
     seconds = time.monotonic() - began
     limit = LIMIT + STARTS * start_of(command)
     assert seconds < limit, f"{name} took {seconds:.0f} s, at most {limit:.0f} are right"
-    wait_until(lambda: not left_behind(mark), 2.0)
+    wait_until(lambda: not left_behind(mark), 30.0)
     return seconds
 
 
