@@ -209,3 +209,7 @@ class _SharedSegmenter(_Shared):
     def embed(self, image: np.ndarray) -> Any:
         """See `Segmenter.embed`."""
         return self._recall([image], lambda new: [self.inner.embed(one) for one in new])[0]
+
+    def embed_all(self, images: list[np.ndarray]) -> list[Any]:
+        """See `Segmenter.embed_all`."""
+        return self._recall(images, self.inner.embed_all)

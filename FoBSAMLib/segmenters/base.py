@@ -20,9 +20,17 @@ class Segmenter(Protocol):
     #: Whether the mask is drawn from the prior where there is one; points given beside it are then
     #: a user's corrections. Else the prompts alone make the mask.
     draws_on_prior: bool
+    #: How many slices `embed_all` is best given; with 1 it is not called.
+    ahead: int
 
     def embed(self, image: np.ndarray) -> Any:
-        """Keep what is needed of a slice: [H, W], or [H, W, 3] for colour."""
+        """Keep what is needed of a slice: [H, W], or [H, W, 3] for colour.
+
+        What is returned has ``nbytes``, the memory that it takes.
+        """
+
+    def embed_all(self, images: list[np.ndarray]) -> list[Any]:
+        """`embed` for several slices of one shape at once."""
 
     def segment(
         self, embedding: Any, prompts: Prompts, prior: np.ndarray | None = None

@@ -31,9 +31,13 @@ class RandomWalkerSegmenter:
 
     name = "random-walker"
     draws_on_prior = False
+    ahead = 1
 
     def embed(self, image: np.ndarray) -> np.ndarray:
         return np.asarray(image, np.float32)
+
+    def embed_all(self, images: list[np.ndarray]) -> list[np.ndarray]:
+        return [self.embed(image) for image in images]
 
     def segment(
         self, embedding: np.ndarray, prompts: Prompts, prior: np.ndarray | None = None
@@ -64,6 +68,7 @@ class CompactSegmenter:
 
     name = "compact"
     draws_on_prior = True
+    ahead = 1
 
     def __init__(self, sure: float = 2.0) -> None:
         self._background, self._foreground = expit([-sure, sure])
@@ -71,6 +76,9 @@ class CompactSegmenter:
 
     def embed(self, image: np.ndarray) -> np.ndarray:
         return self._from_prompts.embed(image)
+
+    def embed_all(self, images: list[np.ndarray]) -> list[np.ndarray]:
+        return self._from_prompts.embed_all(images)
 
     def segment(
         self, embedding: np.ndarray, prompts: Prompts, prior: np.ndarray | None = None

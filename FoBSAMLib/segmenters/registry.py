@@ -12,6 +12,7 @@ from FoBSAMLib.models.paths import data_folder
 from FoBSAMLib.segmenters.base import Segmenter
 
 _SAM_URL = "https://dl.fbaipublicfiles.com/segment_anything/"
+_SAM2_URL = "https://dl.fbaipublicfiles.com/segment_anything_2/092824/"
 
 
 def create(name: str, device: str = "auto") -> Segmenter:
@@ -78,11 +79,15 @@ def _refuse_file(name: str, file: str) -> None:
 
 @dataclass(frozen=True)
 class _PublishedSam:
-    """A SAM whose published weights are expected in the models folder."""
+    """A SAM whose published weights are expected in the models folder.
 
-    architecture: str
+    ``sha256`` is None where none is known, ``url`` (of the folder) where there is no address.
+    """
+
+    name: str
     file_name: str
-    sha256: str
+    sha256: str | None
+    url: str | None
 
     def path(self, file: str) -> Path:
         """The weights file: the user's, or the published one where it is expected."""
@@ -95,44 +100,64 @@ class _PublishedSam:
             return path
         published = data_folder() / "models" / self.file_name
         if not published.is_file():
+            place = f"{self.url}{self.file_name}" if self.url else "its authors"
             raise FoBSAMError(
                 "weights_missing",
                 f"The weights file {self.file_name} is not in {published.parent}.",
-                f"Get it from {_SAM_URL}{self.file_name} and put it there, or name another "
-                f"place: sam-{self.architecture.replace('_', '-')}:FILE",
+                f"Get it from {place} and put it there, or name another place: {self.name}:FILE",
             )
         return published
 
     def __call__(self, file: str, device: str) -> Segmenter:
         path = self.path(file)
         from FoBSAMLib.models.device import choose_device
+
+        chosen = choose_device(device)
+        # A file given by the user may be a fine-tuned one: only the published one is compared.
+        sha256 = None if file else self.sha256
+        if self.name == "sam2.1-tiny":
+            from FoBSAMLib.segmenters.sam2 import Sam2Segmenter
+
+            return Sam2Segmenter.from_checkpoint(path, chosen, sha256)
+        if self.name == "sam-med2d":
+            from FoBSAMLib.segmenters.sam_med2d import SamMed2DSegmenter
+
+            return SamMed2DSegmenter.from_checkpoint(path, chosen, sha256)
         from FoBSAMLib.segmenters.sam import SamSegmenter
 
-        # A file given by the user may be a fine-tuned one: only the published one is compared.
-        return SamSegmenter.from_checkpoint(
-            path,
-            self.architecture,
-            choose_device(device),
-            sha256=None if file else self.sha256,
-        )
+        architecture = self.name.removeprefix("sam-").replace("-", "_")
+        return SamSegmenter.from_checkpoint(path, architecture, chosen, sha256)
 
 
+_PUBLISHED = (
+    _PublishedSam(
+        "sam-vit-b",
+        "sam_vit_b_01ec64.pth",
+        "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+        _SAM_URL,
+    ),
+    _PublishedSam(
+        "sam-vit-l",
+        "sam_vit_l_0b3195.pth",
+        "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
+        _SAM_URL,
+    ),
+    _PublishedSam(
+        "sam-vit-h",
+        "sam_vit_h_4b8939.pth",
+        "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+        _SAM_URL,
+    ),
+    _PublishedSam(
+        "sam2.1-tiny",
+        "sam2.1_hiera_tiny.pt",
+        "7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69",
+        _SAM2_URL,
+    ),
+    _PublishedSam("sam-med2d", "sam-med2d_b.pth", None, None),
+)
 _FACTORIES: dict[str, Callable[[str, str], Segmenter]] = {
     "compact": _compact,
     "random-walker": _random_walker,
-    "sam-vit-b": _PublishedSam(
-        "vit_b",
-        "sam_vit_b_01ec64.pth",
-        "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
-    ),
-    "sam-vit-l": _PublishedSam(
-        "vit_l",
-        "sam_vit_l_0b3195.pth",
-        "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
-    ),
-    "sam-vit-h": _PublishedSam(
-        "vit_h",
-        "sam_vit_h_4b8939.pth",
-        "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
-    ),
+    **{one.name: one for one in _PUBLISHED},
 }

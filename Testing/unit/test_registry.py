@@ -30,7 +30,9 @@ def refused(name: str, code: str) -> str:
 
 
 def test_names():
-    assert registry.names() == ("compact", "random-walker", "sam-vit-b", "sam-vit-l", "sam-vit-h")
+    without = ("compact", "random-walker")
+    sam = ("sam-vit-b", "sam-vit-l", "sam-vit-h", "sam2.1-tiny", "sam-med2d")
+    assert registry.names() == (*without, *sam)
 
 
 @pytest.mark.parametrize("name", ["compact", "random-walker"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 
 import numpy as np
@@ -35,7 +36,7 @@ PROMPTS = Prompts(
 
 def tiny_sam() -> Sam:
     size, patch, width = 256, 16, 32
-    return Sam(
+    sam = Sam(
         image_encoder=ImageEncoderViT(
             depth=2,
             embed_dim=64,
@@ -64,12 +65,17 @@ def tiny_sam() -> Sam:
         pixel_mean=[123.675, 116.28, 103.53],
         pixel_std=[58.395, 57.12, 57.375],
     )
+    for name, parameter in sam.image_encoder.named_parameters():
+        if "pos" in name:  # zero at first
+            torch.nn.init.normal_(parameter, std=0.2)
+    return sam
 
 
 @pytest.fixture(autouse=True)
 def tiny_architecture(monkeypatch):
-    """``vit_b`` is a tiny one in these tests."""
+    """``vit_b`` is a tiny one in these tests, and no bfloat16 blurs comparisons."""
     monkeypatch.setitem(segment_anything.sam_model_registry, "vit_b", tiny_sam)
+    monkeypatch.setattr("FoBSAMLib.segmenters.sam.fast_dtype", lambda device: torch.float32)
 
 
 @pytest.fixture
@@ -85,7 +91,7 @@ def image() -> np.ndarray:
 
 def reference(model: Sam, image: np.ndarray) -> np.ndarray:
     """The three masks' probabilities, by segment_anything alone."""
-    predictor = segment_anything.SamPredictor(model.eval())
+    predictor = segment_anything.SamPredictor(copy.deepcopy(model).eval())
     predictor.set_image(to_uint8_rgb(image))
     points = np.concatenate([PROMPTS.foreground, PROMPTS.background])
     logits, _, _ = predictor.predict(
@@ -143,8 +149,7 @@ def test_no_foreground_point_is_an_empty_mask(model, image):
 
 
 def test_no_gradients_are_kept(model, image):
-    embedding = SamSegmenter(model).embed(image)
-    assert not embedding.predictor.features.requires_grad
+    assert not SamSegmenter(model).embed(image).features.requires_grad
 
 
 def test_a_checkpoint_gives_the_same_masks(tmp_path, model, image):
@@ -191,3 +196,27 @@ def test_a_checkpoint_cut_short(tmp_path, model):
     with pytest.raises(FoBSAMError, match=r"short\.pth") as caught:
         registry.create(f"sam-vit-b:{path}", "cpu")
     assert caught.value.code == "weights_corrupt"
+
+
+def test_slices_encoded_together_are_those_encoded_alone(model, image):
+    segmenter = SamSegmenter(model)
+    images = [image, image[::-1].copy(), image[:, ::-1].copy()]
+    for together, one in zip(segmenter.embed_all(images), images, strict=True):
+        alone = segmenter.embed(one)
+        torch.testing.assert_close(together.features, alone.features, rtol=0, atol=1e-5)
+        assert together.nbytes == alone.nbytes == 32 * 16 * 16 * 4
+
+
+def test_queries_taken_in_turns(model, image, monkeypatch):
+    whole = SamSegmenter(model).embed(image).features
+    monkeypatch.setattr("FoBSAMLib.segmenters.sam_encoder.BIAS_BYTES", 3 * 2 * 256 * 16 * 4)
+    torch.testing.assert_close(SamSegmenter(model).embed(image).features, whole, rtol=0, atol=1e-5)
+
+
+def test_half_precision_keeps_the_mask(model, image):
+    masks = reference(model, image)
+    segmenter = SamSegmenter(model, dtype=torch.bfloat16)
+    assert segmenter.precision == "bfloat16"
+    embedding = segmenter.embed(image)
+    assert embedding.nbytes == 32 * 16 * 16 * 2
+    np.testing.assert_allclose(segmenter.segment(embedding, PROMPTS), masks[0], rtol=0, atol=0.02)
