@@ -79,9 +79,9 @@ def run(
     (data sets) say how the weights should have been trained; weights that were trained otherwise,
     or (unless ``allow_trained``) on a subject asked about, are refused. ``jobs`` processes share
     the processor's cores. JSON and Markdown are written anew whenever a case is done, the page at
-    the end; with ``resume``, cases that ``json_file`` already holds for the same question are not
-    evaluated again. ``progress`` is called with cases done, cases in all, and the subject just
-    done (None at the start).
+    the end (without pictures where an error or Ctrl-C is the end); with ``resume``, cases that
+    ``json_file`` already holds for the same question are not evaluated again. ``progress`` is
+    called with cases done, cases in all, and the subject just done (None at the start).
     Raises `FoBSAMError` for an unknown name, for missing data, for weights that do not fit and for
     files that cannot be written; all before the work begins.
     """
@@ -111,19 +111,25 @@ def run(
             check_replaceable(Path(json_file))
         else:
             take_over(document, Path(json_file), cases)
+    done = {case_of(record) for record in document["records"]}
+    document["cases"]["done"] = len(done)
     document["notes"] += lacking_notes(found, cases, settings.organs)
     outputs = Outputs(json_file, markdown_file, html_file)
     outputs.write(document)
     outputs.write_page(document, [])
-    done = {case_of(record) for record in document["records"]}
     todo = [case for case in cases if case not in done]
-    _keep_records(
-        _evaluate(found, protocol, settings, todo, jobs), cases, document, outputs, progress
-    )
-    if TOOL in settings.methods and protocol == "interactive" and "cost" not in document:
-        _measure_cost(document, found, settings)
-        outputs.write(document)
-    outputs.write_page(document, outputs.pictures(found, protocol, settings, document))
+    try:
+        _keep_records(
+            _evaluate(found, protocol, settings, todo, jobs), cases, document, outputs, progress
+        )
+        if TOOL in settings.methods and protocol == "interactive" and "cost" not in document:
+            _measure_cost(document, found, settings)
+            outputs.write(document)
+        pictures = outputs.pictures(found, protocol, settings, document)
+    except BaseException:  # Ctrl-C, too: what is done so far is worth reading
+        outputs.write_page(document, [])
+        raise
+    outputs.write_page(document, pictures)
     return document
 
 
@@ -192,17 +198,17 @@ def _keep_records(
 ) -> None:
     """Add records to the document as they come, in the cases' order, and write it each time."""
     order = {case: place for place, case in enumerate(cases)}
-    finished = len({case_of(record) for record in document["records"]})
+    finished = document["cases"]
     if progress:
-        progress(finished, len(cases), None)
+        progress(finished["done"], finished["all"], None)
     for batch, records in evaluated:
         document["records"] = sorted(
             document["records"] + records, key=lambda record: order[case_of(record)]
         )
-        finished += len(batch)
+        finished["done"] += len(batch)
         outputs.write(document)
         if progress:
-            progress(finished, len(cases), batch[-1].query)
+            progress(finished["done"], finished["all"], batch[-1].query)
 
 
 def _measure_cost(document: Document, dataset: Dataset, settings: Settings) -> None:

@@ -43,7 +43,8 @@ def describe(
 ) -> Document:
     """A document without records.
 
-    ``question`` is what was asked, ``subjects`` of whom; ``models`` is as
+    ``question`` is what was asked, ``subjects`` of whom; ``cases`` says how many of all are done
+    (one that lacks every organ has no record); ``models`` is as
     `weights.describe_models` gives it, and ``trained_on`` its summary; ``rules_from`` and
     ``choices_from`` are subjects whose labels had another part; ``notes`` say what a reader
     should know of the data.
@@ -59,6 +60,7 @@ def describe(
     return {
         "question": question,
         "subjects": sorted({case.query for case in cases}),
+        "cases": {"done": 0, "all": len(cases)},
         "command": shlex.join(["fobsam", *_without_folders(sys.argv[1:])]),
         "versions": {
             "fobsam": __version__,

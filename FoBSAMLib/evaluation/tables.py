@@ -44,9 +44,8 @@ def title(document: Document) -> str:
 def about(document: Document) -> list[str]:
     """Paragraphs: what was run on what, what was trained on, how to read the figures."""
     question, machine = document["question"], document["machine"]
-    finished = sorted({record["subject"] for record in document["records"]})
     run = (
-        f"Subjects {listed(finished)} of {listed(document['subjects'])}; generator "
+        f"{_whom(document)}; generator "
         f"{_asked(question, 'generator')}, segmenter {_asked(question, 'segmenter')}, device "
         f"{question['device']}; {machine['cores']} cores ({machine['processor']}), "
         f"{machine['jobs']} at a time with {machine['threads']} threads each."
@@ -58,6 +57,20 @@ def about(document: Document) -> list[str]:
             f"after {cost['first_result_s']:.1f} s, peak memory {cost['peak_memory_mb']:.0f} MB."
         )
     return [run, training(document), _how_to_read(document), *document.get("notes", ())]
+
+
+def _whom(document: Document) -> str:
+    """The subjects, and of a run that is not at its end how many cases are done."""
+    wanted = document["subjects"]
+    cases = document.get("cases")  # not in documents of earlier versions
+    finished = sorted({record["subject"] for record in document["records"]})
+    noun = "Subject" if len(finished) == 1 else "Subjects"
+    whom = f"{noun} {listed(finished)}" if finished else "No subject yet"
+    if finished != wanted:
+        whom += f" of {listed(wanted)}"
+    if cases and cases["done"] < cases["all"]:
+        whom += f" (**unfinished: {cases['done']} of {cases['all']} cases**)"
+    return whom
 
 
 def _asked(question: dict[str, Any], kind: str) -> str:

@@ -100,6 +100,30 @@ def test_an_interrupted_run_goes_on_where_it_stopped(folder, tmp_path):
 
 
 @pytest.mark.usefixtures("copying")
+@pytest.mark.parametrize("end", [KeyboardInterrupt(), FoBSAMError("out_of_memory", "Too large.")])
+def test_the_page_of_a_run_that_ends_early_holds_what_was_done(folder, tmp_path, end):
+    page, file = tmp_path / "a.html", tmp_path / "a.json"
+    asked = {"subjects": [19, 20], "methods": ["copy"], "json_file": file, "html_file": page}
+
+    def stop(done: int, total: int, subject: int | None) -> None:
+        if subject is None:
+            assert "No subject yet of 19, 20" in page.read_text()
+        else:
+            raise end
+
+    with pytest.raises(type(end)):
+        command.run("chaos", folder, progress=stop, **asked)
+    (dice, *_) = (one["dice"] for one in json.loads(file.read_text())["records"])
+    assert f"{100 * dice:.1f}" in page.read_text()
+    for written in (page.read_text(), markdown(json.loads(file.read_text()))):
+        assert "Subject 19 of 19, 20" in written
+        assert "unfinished: 1 of 2 cases" in written
+    command.run("chaos", folder, resume=True, **asked)
+    assert "Subjects 19, 20;" in page.read_text()
+    assert "unfinished" not in page.read_text()
+
+
+@pytest.mark.usefixtures("copying")
 def test_other_weights_of_the_same_name_are_another_question(folder, tmp_path):
     """A run that goes on must not mix the answers of two weights files."""
     weights = tmp_path / "own.pth"
