@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from FoBSAMLib.session.base import Session
     from FoBSAMLib.session.oneshot import OneShot
 
+INTERRUPTED = 130  # the status after Ctrl-C, as typer returns it
 NO_MEMORY = "Not enough memory. Close other programs or give a smaller image."
 
 app = typer.Typer(
@@ -43,21 +44,25 @@ def main() -> NoReturn:
     # Threads that wait must not spin: beside another busy process that takes seven times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     keep_freed_memory()
+    stopped = "no unfinished file is left."
     try:
         status = app(standalone_mode=False) or 0
     except typer.TyperException as error:
         status = _complain(error.format_message(), error.exit_code)
     except FoBSAMError as error:
-        status = _complain(str(error), 1)
+        if error.code == "cancelled":
+            status, stopped = INTERRUPTED, str(error)
+        else:
+            status = _complain(str(error), 1)
     except MemoryError:
         status = _complain(NO_MEMORY, 1)
     except Exception as error:
         if debug:
             raise
         status = _complain(NO_MEMORY if is_out_of_memory(error) else _as_bug(error), 1)
-    if status == 130:  # Ctrl-C, as typer returns it
+    if status == INTERRUPTED:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        print("stopped: no unfinished file is left.", file=sys.stderr)
+        print("stopped:", stopped, file=sys.stderr)
     sys.exit(status)
 
 
@@ -319,31 +324,38 @@ def evaluate(
     from FoBSAMLib.evaluation import command, tables
     from FoBSAMLib.progress import show_progress
 
-    with show_progress(f"{dataset}, {protocol}") as progress:
-        document = command.run(
-            dataset,
-            folder,
-            protocol,
-            setting=setting,
-            train_on=train_on,
-            subjects=subject,
-            folds=fold,
-            organs=organ,
-            methods=method,
-            slices_annotated=annotated,
-            suggestions=suggestion or ("tool",),
-            generators=generator or ("fob-lite",),
-            segmenters=segmenter or ("compact",),
-            ablation=ablation,
-            allow_trained=allow_trained,
-            device=device,
-            jobs=jobs,
-            json_file=json,
-            markdown_file=markdown,
-            html_file=html,
-            resume=resume,
-            progress=progress,
-        )
+    try:
+        with show_progress(f"{dataset}, {protocol}") as progress:
+            document = command.run(
+                dataset,
+                folder,
+                protocol,
+                setting=setting,
+                train_on=train_on,
+                subjects=subject,
+                folds=fold,
+                organs=organ,
+                methods=method,
+                slices_annotated=annotated,
+                suggestions=suggestion or ("tool",),
+                generators=generator or ("fob-lite",),
+                segmenters=segmenter or ("compact",),
+                ablation=ablation,
+                allow_trained=allow_trained,
+                device=device,
+                jobs=jobs,
+                json_file=json,
+                markdown_file=markdown,
+                html_file=html,
+                resume=resume,
+                progress=progress,
+            )
+    except KeyboardInterrupt:
+        if json is None or not json.exists():
+            raise
+        raise FoBSAMError(
+            "cancelled", f"{json} holds what is done.", "The same command with --resume goes on."
+        ) from None
     typer.echo(tables.markdown(document))
 
 

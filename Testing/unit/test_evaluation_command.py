@@ -124,6 +124,28 @@ def test_the_page_of_a_run_that_ends_early_holds_what_was_done(folder, tmp_path,
 
 
 @pytest.mark.usefixtures("copying")
+def test_ctrl_c_says_where_the_results_are_and_how_to_go_on(folder, tmp_path, monkeypatch, capsys):
+    def stopped_after_one(*asked):
+        yield next(evaluate(*asked))
+        raise KeyboardInterrupt
+
+    evaluate, file = command._evaluate, tmp_path / "a.json"
+    monkeypatch.setattr(command, "_evaluate", stopped_after_one)
+    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
+    asked = ["--subject", "19", "--subject", "20", "--method", "copy"]
+    for files in ([], ["--json", str(file)]):
+        monkeypatch.setattr(
+            sys, "argv", ["fobsam", "evaluate", "chaos", str(folder), *asked, *files]
+        )
+        with pytest.raises(SystemExit, match="130"):
+            cli.main()
+    first, second = capsys.readouterr().err.strip().splitlines()
+    assert first == "stopped: no unfinished file is left."
+    assert second == f"stopped: {file} holds what is done. The same command with --resume goes on."
+    assert {one["subject"] for one in json.loads(file.read_text())["records"]} == {19}
+
+
+@pytest.mark.usefixtures("copying")
 def test_other_weights_of_the_same_name_are_another_question(folder, tmp_path):
     """A run that goes on must not mix the answers of two weights files."""
     weights = tmp_path / "own.pth"
