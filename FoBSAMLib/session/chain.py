@@ -115,7 +115,7 @@ class Chain:
         if proposal.probability is not None:
             both = (1 - WATCH_SHARE) * proposal.probability + WATCH_SHARE * self.watch
             proposal = replace(proposal, probability=both)
-        prompts, probability = segment_slice(slices, index, proposal)
+        prompts, probability = segment_slice(slices, index, proposal, direction)
         item = Remembered(features, slices.grid.mask_to_network(probability))
         self.recent = [*self.recent, item][-RECENT:]
         self.at, self.proposal = index, proposal
@@ -198,15 +198,16 @@ def carry_back(
 
 
 def segment_slice(
-    slices: ImageSlices, index: int, proposal: Proposal
+    slices: ImageSlices, index: int, proposal: Proposal, direction: int = 0
 ) -> tuple[Prompts, np.ndarray]:
-    """Prompts and probability [H, W] on a slice's own pixels, by the segmenter."""
+    """Prompts and probability [H, W] on a slice's own pixels, by the segmenter; ``direction`` as
+    for `ImageSlices.embedding`."""
     grid = slices.grid
     prompts = prompts_on(slices, proposal)
     prior = None if proposal.probability is None else grid.from_network(proposal.probability)
     # Beside a prior, such a segmenter takes points for a user's corrections.
     given = Prompts() if prior is not None and slices.segmenter.draws_on_prior else prompts
-    return prompts, slices.segmenter.segment(slices.embedding(index), given, prior)
+    return prompts, slices.segmenter.segment(slices.embedding(index, direction), given, prior)
 
 
 def prompts_on(slices: ImageSlices, proposal: Proposal) -> Prompts:

@@ -16,7 +16,7 @@ from FoBSAMLib.generator import registry as generators
 from FoBSAMLib.generator.base import Generator
 from FoBSAMLib.image.segmentation import Structure
 from FoBSAMLib.image.volume import Axis, Volume
-from FoBSAMLib.models.device import choose_device, devices, is_out_of_memory
+from FoBSAMLib.models.device import choose_device, devices, explain_device, is_out_of_memory
 from FoBSAMLib.models.memory import give_memory_back
 from FoBSAMLib.prompts import Prompts, check_prompts
 from FoBSAMLib.segmenters import registry as segmenters
@@ -205,13 +205,16 @@ class LocalSession:
         generator = generators.create(self._names[0], device)
         segmenter = segmenters.create(self._names[1], device)
         self._loaded = generator, segmenter
-        #: What computes: names, weights' checksums and device.
+        #: What computes: names, weights' checksums, the precision of a large segmenter's encoder,
+        #: the device and why it was chosen.
         self.models: dict[str, str] = {
             "generator": generator.name,
             "generator_sha256": generator.weights,
             "segmenter": segmenter.name,
             "segmenter_sha256": getattr(segmenter, "weights_sha256", ""),
+            "segmenter_precision": getattr(segmenter, "precision", ""),
             "device": self.device,
+            "device_reason": explain_device(device),
             "torch": torch.__version__,
         }
         return self._loaded
@@ -298,7 +301,9 @@ class LocalSession:
             self.notes.append(f"Out of memory on {self.device}: went on on the CPU.")
             self._loaded = None
             _give_memory_back()
+            full = self.device
             self._load("cpu")
+            self.models["device_reason"] = f"Memory ran out on {full}."
         else:
             _give_memory_back()
             raise FoBSAMError(

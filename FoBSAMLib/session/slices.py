@@ -17,6 +17,9 @@ from FoBSAMLib.segmenters.base import Segmenter
 
 #: Slices kept at once, and where memory is short: features of 160 slices take 336 MB.
 KEPT, KEPT_SPARING = 160, 8
+#: Bytes of the segmenter's embeddings kept at once, and where memory is short. A slice of SAM, of
+#: whichever encoder, takes 2 MB in bfloat16 and 4 in float32; of SAM 2.1 8 and 16. One is kept.
+EMBEDDED, EMBEDDED_SPARING = 512 << 20, 32 << 20
 #: Slices encoded together. Measured on one and two threads: two take the least time a slice, 15 ms
 #: on two threads, where one alone takes 18 ms and four together 22 ms each.
 AHEAD = 2
@@ -25,11 +28,12 @@ T = TypeVar("T")
 
 
 class _Kept(OrderedDict[Any, Any]):
-    """The values used last, up to a number."""
+    """The values used last, up to a number and, of values that have ``nbytes``, to a size."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, most_bytes: int | None = None) -> None:
         super().__init__()
         self._most = most
+        self._most_bytes = most_bytes
 
     def obtain(self, key: Any, make: Callable[[], T]) -> T:
         value = self[key] if key in self else make()
@@ -39,8 +43,13 @@ class _Kept(OrderedDict[Any, Any]):
     def keep(self, key: Any, value: Any) -> None:
         self[key] = value
         self.move_to_end(key)
-        while len(self) > self._most:
+        while len(self) > 1 and (len(self) > self._most or self._too_large()):
             self.popitem(last=False)
+
+    def _too_large(self) -> bool:
+        if self._most_bytes is None:
+            return False
+        return sum(value.nbytes for value in self.values()) > self._most_bytes
 
 
 class ImageSlices:
@@ -71,7 +80,8 @@ class ImageSlices:
         most = KEPT_SPARING if sparing else KEPT
         self._networks = _Kept(most)
         self._features = _Kept(most)
-        self._embeddings = _Kept(most)
+        self._embeddings = _Kept(most, EMBEDDED_SPARING if sparing else EMBEDDED)
+        self._embed_ahead = 1 if sparing else segmenter.ahead
         self._motions = _Kept(most)
 
     def image(self, index: int) -> np.ndarray:
@@ -92,15 +102,23 @@ class ImageSlices:
                 self._features.keep(n, features)
         return self._features.obtain(index, lambda: None)
 
-    def embedding(self, index: int) -> Any:
-        """What the segmenter keeps of a slice."""
+    def embedding(self, index: int, direction: int = 0) -> Any:
+        """What the segmenter keeps of a slice; on a way in a direction, where the segmenter is
+        faster for it, the next slices are embedded with it."""
+        if index not in self._embeddings and direction and self._embed_ahead > 1:
+            ahead = [index + direction * step for step in range(self._embed_ahead)]
+            wanted = [n for n in ahead if 0 <= n < self.count and n not in self._embeddings]
+            embedded = self.segmenter.embed_all([self._own(n) for n in wanted])
+            # The slice at hand last, so that it stays whatever the others take.
+            for n, embedding in reversed(list(zip(wanted, embedded, strict=True))):
+                self._embeddings.keep(n, embedding)
+        return self._embeddings.obtain(index, lambda: self.segmenter.embed(self._own(index)))
 
-        def embed() -> Any:
-            rgb = self.volume.array.ndim == 4
-            image = self.volume.take(self.axis, index) if rgb else self.image(index)
-            return self.segmenter.embed(image)
-
-        return self._embeddings.obtain(index, embed)
+    def _own(self, index: int) -> np.ndarray:
+        """A slice in its full resolution: [H, W] normalised, or the colours of a photograph."""
+        if self.volume.array.ndim == 4:
+            return self.volume.take(self.axis, index)
+        return self.image(index)
 
     def motion(self, index: int, source: int) -> np.ndarray:
         """The deformation from a slice to the neighbour from which masks are carried to it."""

@@ -46,6 +46,7 @@ def room(monkeypatch):
 
         monkeypatch.setattr(generators, "create", hungry)
         monkeypatch.setattr("FoBSAMLib.session.local.choose_device", torch.device)
+        monkeypatch.setattr("FoBSAMLib.session.local.explain_device", "It is {}.".format)
 
     return limit
 
@@ -91,6 +92,7 @@ def test_then_on_the_cpu(room, expected, after):
     check_same(list(session.segment()), expected)
     assert session.notes == [SPARING.format("cuda"), TO_CPU.format("cuda")]
     assert session.device == session.models["device"] == "cpu"
+    assert session.models["device_reason"] == "Memory ran out on cuda."
     session.release()
     list(session.segment())
     assert session.notes == [SPARING.format("cuda"), TO_CPU.format("cuda")]
