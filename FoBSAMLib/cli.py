@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
-from FoBSAMLib.cli_options import DeviceOption, GeneratorOption, SegmenterOption
+from FoBSAMLib.cli_options import (
+    GENERATOR_HELP,
+    SEGMENTER_HELP,
+    DeviceOption,
+    GeneratorOption,
+    SegmenterOption,
+)
 from FoBSAMLib.cli_train import train
 from FoBSAMLib.errors import FoBSAMError, is_out_of_memory
 from FoBSAMLib.models.memory import keep_freed_memory
@@ -263,15 +269,16 @@ def evaluate(
         typer.Option(
             metavar="tool|middle",
             help="Annotate next what the tool asks for, or the middle of the widest gap; may be "
-            "repeated.  [default: tool]",
+            "repeated.",
+            show_default="tool",
         ),
     ] = None,
     subject: Annotated[
         list[int] | None,
         typer.Option(
             metavar="N",
-            help="Only this subject; may be repeated.  [default: the published folds where all of "
-            "the set is there, else the check set]",
+            help="Only this subject; may be repeated.",
+            show_default="the published folds where all of the set is there, else the check set",
         ),
     ] = None,
     fold: Annotated[
@@ -279,25 +286,38 @@ def evaluate(
         typer.Option(metavar="N", help="Only this published fold, 1 to 5; may be repeated."),
     ] = None,
     organ: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Only this organ; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Only this organ; may be repeated.",
+            show_default="those of the published table",
+        ),
     ] = None,
     method: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Only this method; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Only this method; may be repeated: fobsam (the tool), the baselines copy, "
+            "registration, random-walker, registration+random-walker and interpolation, and "
+            "points alone, fob-prompts and prototype-prompts.",
+            show_default="all",
+        ),
     ] = None,
     generator: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="What finds the prompts; may be repeated. NAME:FILE names weights, in which "
-            "{fold}, {cv} (the fold from 0) and {group} (of organs) are filled in.  "
-            "[default: fob-lite]",
+            help=f"{GENERATOR_HELP} May be repeated. NAME:FILE names weights, in which "
+            "{fold}, {cv} (the fold from 0) and {group} (of organs) are filled in.",
+            show_default="fob-lite",
         ),
     ] = None,
     segmenter: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="What turns prompts into masks; may be repeated.  [default: compact]",
+            help=f"{SEGMENTER_HELP} May be repeated.",
+            show_default="compact",
         ),
     ] = None,
     ablation: Annotated[

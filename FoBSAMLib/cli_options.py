@@ -6,10 +6,15 @@ from typing import Annotated, Literal
 
 import typer
 
-GeneratorOption = Annotated[str, typer.Option(metavar="NAME", help="What finds the prompts.")]
-SegmenterOption = Annotated[
-    str, typer.Option(metavar="NAME", help="What turns prompts into masks.")
-]
+# Names are written out: the registries would have to import torch to be asked for them.
+GENERATOR_HELP = "What finds the prompts: fob-lite, fob-lite-self or fob-paper:FILE."
+SEGMENTER_HELP = (
+    "What turns prompts into masks: compact, random-walker, sam-vit-b, sam-vit-l, sam-vit-h, "
+    "sam2.1-tiny or sam-med2d."
+)
+
+GeneratorOption = Annotated[str, typer.Option(metavar="NAME", help=GENERATOR_HELP)]
+SegmenterOption = Annotated[str, typer.Option(metavar="NAME", help=SEGMENTER_HELP)]
 DeviceOption = Annotated[
     Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where to compute.")
 ]

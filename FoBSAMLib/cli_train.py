@@ -19,15 +19,13 @@ def train(
         Path | None,
         typer.Option(
             metavar="RUN",
-            help="Folder for weights, log and curve; an interrupted run there goes on.  "
-            "[default: runs/MODEL]",
+            help="Folder for weights, log and curve; an interrupted run there goes on.",
+            show_default="runs/MODEL",
         ),
     ] = None,
     model: Annotated[
         Literal["fob-lite", "fob-paper"] | None,
-        typer.Option(
-            help="What to train.  [default: what the configuration says]", show_default=False
-        ),
+        typer.Option(help="What to train.", show_default="what the configuration says"),
     ] = None,
     config: Annotated[
         Path | None,
@@ -51,9 +49,8 @@ def train(
         bool | None,
         typer.Option(
             "--labels/--no-labels",
-            help="Learn from organ labels as well.  [default: what the configuration says; "
-            "none with --fold and --setting II]",
-            show_default=False,
+            help="Learn from organ labels as well.",
+            show_default="what the configuration says; no-labels with --fold and --setting II",
         ),
     ] = None,
     all_subjects: Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +21,10 @@ from FoBSAMLib.evaluation import command, tool
 from FoBSAMLib.evaluation.cases import PAIRS, Case, find_cases, lacking_notes
 from FoBSAMLib.evaluation.cost import Cost, measure_cost
 from FoBSAMLib.evaluation.datasets import Dataset, find_dataset
-from FoBSAMLib.evaluation.settings import Settings
+from FoBSAMLib.evaluation.settings import METHODS, SUGGESTIONS, Settings
 from FoBSAMLib.evaluation.tables import markdown
+from FoBSAMLib.generator import registry as generators
+from FoBSAMLib.segmenters import registry as segmenters
 
 pytestmark = pytest.mark.filterwarnings("ignore:Please import:DeprecationWarning")
 
@@ -232,6 +235,20 @@ def test_every_option_of_the_command_line_is_part_of_the_question(folder, tmp_pa
         "ablation": False,
         "folds": None,
     }
+
+
+def help_of(command: str) -> str:
+    """What --help says, in one line."""
+    shown = CliRunner().invoke(cli.app, [command, "--help"], terminal_width=300).output
+    return " ".join(shown.replace("│", " ").split())
+
+
+def test_help_names_every_method_suggestion_and_model():
+    said = help_of("evaluate")
+    known = (*METHODS, *SUGGESTIONS, *generators.NAMES, *segmenters.names())
+    assert [name for name in known if not re.search(rf"\b{re.escape(name)}\b", said)] == []
+    for default in ("tool", "fob-lite", "compact", "all", "those of the published table"):
+        assert f"[default: ({default})]" in said
 
 
 def test_the_cost_is_measured_in_a_process_of_its_own(dataset):
