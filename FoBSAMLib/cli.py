@@ -262,8 +262,9 @@ def evaluate(
         typer.Option("--allow-trained", help="Evaluate subjects that the weights were trained on."),
     ] = False,
     annotated: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Annotated slices (interactive).")
-    ] = 1,
+        int | None,
+        typer.Option(metavar="N", min=1, help="Annotated slices (interactive).", show_default="1"),
+    ] = None,
     suggestion: Annotated[
         list[str] | None,
         typer.Option(
@@ -357,7 +358,7 @@ def evaluate(
                 organs=organ,
                 methods=method,
                 slices_annotated=annotated,
-                suggestions=suggestion or ("tool",),
+                suggestions=suggestion,
                 generators=generator or ("fob-lite",),
                 segmenters=segmenter or ("compact",),
                 ablation=ablation,

@@ -58,8 +58,8 @@ def run(
     folds: Iterable[str] | None = None,
     organs: Iterable[str] | None = None,
     methods: Iterable[str] | None = None,
-    slices_annotated: int = 1,
-    suggestions: Iterable[str] = ("tool",),
+    slices_annotated: int | None = None,
+    suggestions: Iterable[str] | None = None,
     generators: Iterable[str] = ("fob-lite",),
     segmenters: Iterable[str] = ("compact",),
     ablation: bool = False,
@@ -75,7 +75,8 @@ def run(
     """Evaluate a data set and return the document that ``json_file`` holds.
 
     Whom: ``subjects``, or published ``folds`` by name; see `find_cases` for neither. ``organs``
-    are by default those of the published table, ``methods`` all. ``setting`` and ``train_on``
+    are by default those of the published table, ``methods`` all. ``slices_annotated`` (by default
+    1) and ``suggestions`` (the tool's) are for `interactive` alone. ``setting`` and ``train_on``
     (data sets) say how the weights should have been trained; weights that were trained otherwise,
     or (unless ``allow_trained``) on a subject asked about, are refused. ``jobs`` processes share
     the processor's cores. JSON and Markdown are written anew whenever a case is done, the page at
@@ -85,13 +86,14 @@ def run(
     Raises `FoBSAMError` for an unknown name, for missing data, for weights that do not fit and for
     files that cannot be written; all before the work begins.
     """
-    _check(protocol, jobs, ablation)
+    further = slices_annotated is not None or suggestions is not None
+    _check(protocol, jobs, ablation, further)
     found = find_dataset(dataset, folder)
     settings = Settings(
         organs=found.choose_organs(organs),
         methods=METHODS if methods is None else tuple(dict.fromkeys(methods)),
-        slices_annotated=slices_annotated if protocol == "interactive" else 1,
-        suggestions=tuple(dict.fromkeys(suggestions)),
+        slices_annotated=1 if slices_annotated is None else slices_annotated,
+        suggestions=("tool",) if suggestions is None else tuple(dict.fromkeys(suggestions)),
         generators=tuple(dict.fromkeys(generators)),
         segmenters=tuple(dict.fromkeys(segmenters)),
         device=device,
@@ -133,7 +135,7 @@ def run(
     return document
 
 
-def _check(protocol: str, jobs: int, ablation: bool) -> None:
+def _check(protocol: str, jobs: int, ablation: bool, further: bool) -> None:
     """Raise `FoBSAMError` (bad_request) for what goes together on no data set."""
     if protocol not in PROTOCOLS:
         raise FoBSAMError(
@@ -143,6 +145,12 @@ def _check(protocol: str, jobs: int, ablation: bool) -> None:
         )
     if jobs < 1:
         raise FoBSAMError("bad_request", "At least one job is needed.", "Leave --jobs out.")
+    if further and protocol != "interactive":
+        raise FoBSAMError(
+            "bad_request",
+            f"The protocol '{protocol}' annotates no further slices of a volume itself.",
+            "Leave --annotated and --suggestion out, or use --protocol interactive.",
+        )
     if ablation and protocol not in HOLDING_PROTOCOLS:
         raise FoBSAMError(
             "bad_request",

@@ -186,6 +186,8 @@ def test_two_jobs_find_what_one_finds(folder):
         ({"html_file": Path("missing") / "a.html"}, "missing"),
         ({"protocol": "skin"}, "not for chaos"),
         ({"ablation": True}, "--protocol fob or skin"),
+        ({"protocol": "whole", "slices_annotated": 3}, "--protocol interactive"),
+        ({"protocol": "fob", "suggestions": ["middle"]}, "--protocol interactive"),
         ({"protocol": "fob", "subjects": None, "folds": ["1"]}, "public subjects"),
         ({"folds": ["1"]}, "not both"),
         ({"generators": ["fob-light"]}, "fob-lite"),
