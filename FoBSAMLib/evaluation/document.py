@@ -166,7 +166,11 @@ def plain(values: Settings | Record | Cost) -> dict[str, Any]:
 
 
 def threads(jobs: int) -> int:
-    """Of each process, where several share the processor."""
+    """Of each process, where several share the processor: as many as ``OMP_NUM_THREADS`` says
+    where it is set, as torch has it by itself."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # one a level, of OpenMP
+    if wanted.isdecimal() and int(wanted) > 0:
+        return int(wanted)
     return max(1, (os.cpu_count() or 1) // jobs)
 
 

@@ -10,7 +10,7 @@ from evaluation_documents import document, record
 
 from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.evaluation.cases import Case
-from FoBSAMLib.evaluation.document import take_over
+from FoBSAMLib.evaluation.document import take_over, threads
 
 VERSIONS = {"fobsam": "1.2.3", "code": "abc"}
 
@@ -44,3 +44,12 @@ def test_only_what_the_same_code_and_weights_found_is_taken_over(tmp_path, chang
     else:
         take_over(new, file, [Case(19, 3), Case(20, 3)])
         assert new["records"] == made["records"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "given"), [("1", 1), ("3", 3), ("3,2", 3), ("", 4), ("0", 4), ("many", 4)]
+)
+def test_as_many_threads_as_the_user_wants_else_a_share_of_the_cores(monkeypatch, wanted, given):
+    monkeypatch.setenv("OMP_NUM_THREADS", wanted)
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    assert threads(2) == given
