@@ -370,6 +370,7 @@ def evaluate(
                 html_file=html,
                 resume=resume,
                 progress=progress,
+                tell=lambda text: progress(doing=text),
             )
     except KeyboardInterrupt:
         if json is None or not json.exists():

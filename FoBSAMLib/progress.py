@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 #: Seconds from one plain line to the next.
@@ -17,7 +18,8 @@ ProgressCallback = Callable[..., None]
 
 @contextlib.contextmanager
 def show_progress(what: str) -> Iterator[ProgressCallback]:
-    """A callback ``(done, total, …)`` that shows how far the work on ``what`` is."""
+    """A callback ``(done, total, …)`` that shows how far the work on ``what`` is; called with
+    ``doing``, it shows what is being done meanwhile, ``done`` and ``total`` as they were."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _plain_lines(what, console)
@@ -27,8 +29,11 @@ def show_progress(what: str) -> Iterator[ProgressCallback]:
     with Progress(*columns, left, console=console, transient=True) as bar:
         task = bar.add_task(what, total=None)
 
-        def update(done: int, total: int, *_: object) -> None:
-            bar.update(task, completed=done, total=total)
+        def update(
+            done: int | None = None, total: int | None = None, *_: object, doing: str = ""
+        ) -> None:
+            text = f"{what}, {doing}" if doing else what
+            bar.update(task, completed=done, total=total, description=escape(text))
 
         yield update
 
@@ -36,12 +41,13 @@ def show_progress(what: str) -> Iterator[ProgressCallback]:
 def _plain_lines(what: str, console: Console) -> ProgressCallback:
     start = last = time.monotonic()
 
-    def update(done: int, total: int, *_: object) -> None:
+    def update(done: int = 0, total: int = 0, *_: object, doing: str = "") -> None:
         nonlocal last
         now = time.monotonic()
-        if now - last >= PLAIN_INTERVAL and done:
-            last = now
-            left = (now - start) / done * (total - done)
-            console.print(f"{what}: {done} of {total}, {left:.0f} s left", highlight=False)
+        if now - last < PLAIN_INTERVAL or not (done or doing):
+            return
+        last = now
+        left = f"{done} of {total}, {(now - start) / max(done, 1) * (total - done):.0f} s left"
+        console.print(f"{what}: {doing or left}", highlight=False, markup=False)
 
     return update

@@ -71,6 +71,7 @@ def run(
     html_file: str | Path | None = None,
     resume: bool = False,
     progress: Callable[[int, int, int | None], None] | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Document:
     """Evaluate a data set and return the document that ``json_file`` holds.
 
@@ -82,7 +83,8 @@ def run(
     the processor's cores. JSON and Markdown are written anew whenever a case is done, the page at
     the end (without pictures where an error or Ctrl-C is the end); with ``resume``, cases that
     ``json_file`` already holds for the same question are not evaluated again. ``progress`` is
-    called with cases done, cases in all, and the subject just done (None at the start).
+    called with cases done, cases in all, and the subject just done (None at the start); ``tell``,
+    with one job, with the result just found in a subject, as in "subject 19, liver by copy done".
     Raises `FoBSAMError` for an unknown name, for missing data, for weights that do not fit and for
     files that cannot be written; all before the work begins.
     """
@@ -122,7 +124,11 @@ def run(
     todo = [case for case in cases if case not in done]
     try:
         _keep_records(
-            _evaluate(found, protocol, settings, todo, jobs), cases, document, outputs, progress
+            _evaluate(found, protocol, settings, todo, jobs, tell),
+            cases,
+            document,
+            outputs,
+            progress,
         )
         if TOOL in settings.methods and protocol == "interactive" and "cost" not in document:
             _measure_cost(document, found, settings)
@@ -236,13 +242,14 @@ def _evaluate(
     settings: Settings,
     cases: Sequence[Case],
     jobs: int,
+    tell: Callable[[str], None] | None,
 ) -> Iterator[tuple[list[Case], list[dict[str, Any]]]]:
     """Cases that were worked on together with their records, as they come."""
     todo = batches(cases, protocol)
     if jobs == 1:
         _prepare_process(threads(jobs))
         for batch in todo:
-            yield batch, _evaluate_batch(dataset, protocol, settings, batch)
+            yield batch, _evaluate_batch(dataset, protocol, settings, batch, tell)
         return
     # Spawned: a forked process would inherit thread pools that no longer work.
     with ProcessPoolExecutor(
@@ -267,12 +274,19 @@ def _evaluate(
 
 
 def _evaluate_batch(
-    dataset: Dataset, protocol: ProtocolName, settings: Settings, batch: Sequence[Case]
+    dataset: Dataset,
+    protocol: ProtocolName,
+    settings: Settings,
+    batch: Sequence[Case],
+    tell: Callable[[str], None] | None = None,
 ) -> list[dict[str, Any]]:
     tools = Tools(settings)
     records = []
     for case in batch:
-        records += [plain(one.record) for one in _ask(protocol, dataset, settings, case, tools)]
+        for record, _ in _ask(protocol, dataset, settings, case, tools):
+            records.append(plain(record))
+            if tell:
+                tell(f"subject {record.subject}, {record.organ} by {record.method} done")
         tools.forget()
     return records
 

@@ -50,6 +50,7 @@ def copying(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_json_and_markdown_are_written_as_it_goes(folder, tmp_path):
     files = {"json_file": tmp_path / "a.json", "markdown_file": tmp_path / "a.md"}
     seen: list[tuple[int, int, int | None]] = []
+    told: list[str] = []
 
     def progress(done: int, total: int, subject: int | None) -> None:
         seen.append((done, total, subject))
@@ -57,8 +58,16 @@ def test_json_and_markdown_are_written_as_it_goes(folder, tmp_path):
         assert len({record["subject"] for record in held}) == done
 
     document = command.run(
-        "chaos", folder, subjects=[19, 20], methods=["fobsam", "copy"], progress=progress, **files
+        "chaos",
+        folder,
+        subjects=[19, 20],
+        methods=["fobsam", "copy"],
+        progress=progress,
+        tell=told.append,
+        **files,
     )
+    assert told[0] == "subject 19, liver by fobsam done"
+    assert told[-1] == "subject 20, right kidney by copy done"
     assert seen == [(0, 2, None), (1, 2, 19), (2, 2, 20)]
     assert json.loads(files["json_file"].read_text()) == document
     assert files["markdown_file"].read_text() == markdown(document)
