@@ -53,6 +53,7 @@ class LiteRecipe:
     weights: Mapping[str, float] = WEIGHTS
     halved = True
     notes: tuple[str, ...] = ()
+    run: Mapping[str, str] = MappingProxyType({})
     slices = SLICES
 
     def initial(self, seed: int) -> FobLite:

@@ -77,7 +77,13 @@ class PaperEpisodes(Dataset[PaperEpisode]):
 
 
 class PaperRecipe:
-    """How the paper's network is trained."""
+    """How the paper's network is trained.
+
+    A ResNet-101 that was trained before keeps the statistics of its batch normalisation. Of a
+    support and its query alone they would be noise, and would let each slice's features depend on
+    the other, which they do not when the network is used. The released encoder freezes nothing.
+    From random weights the statistics are learned: without them that network is unusable.
+    """
 
     name = "fob-paper"
     weights: Mapping[str, float] = WEIGHTS
@@ -87,7 +93,10 @@ class PaperRecipe:
     def __init__(self, initial: Path | None = None) -> None:
         self._initial = initial
         self.notes: tuple[str, ...] = ()
-        if initial is None:
+        self.run: Mapping[str, str] = {}
+        if initial is not None:
+            self.run = {"initial": initial.name}
+        else:
             self.notes = (
                 "The network starts from random weights, the paper's from a trained ResNet-101: "
                 "give one of torchvision with --initial FILE.",
@@ -119,6 +128,8 @@ class PaperRecipe:
 
     def losses(self, model: PaperFoB, episode: PaperEpisode) -> dict[str, Tensor]:
         """The mean of each loss over a batch."""
+        if self._initial is not None:
+            model.encoder.backbone.eval()
         count = len(episode.images)
         images = episode.images.flatten(0, 1).expand(-1, 3, -1, -1)
         maps, thresholds = model.encoder(images)

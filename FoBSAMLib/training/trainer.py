@@ -110,6 +110,8 @@ class Recipe(Protocol):
     halved: bool
     #: What the user should know before.
     notes: tuple[str, ...]
+    #: What else must be the same where a run goes on.
+    run: Mapping[str, str]
 
     def initial(self, seed: int) -> nn.Module:
         """The network before training."""
@@ -161,7 +163,8 @@ def train(
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.average))
     optimiser, schedule = recipe.optimiser(model, config)
     parts = {"model": model, "average": average, "optimiser": optimiser, "schedule": schedule}
-    start = _resume(parts, config, folder, team)
+    run = {**asdict(config), "processes": team.count, **recipe.run}
+    start = _resume(parts, config, run, folder, team)
     step_losses = shared(Step(recipe, model), team)
     # Batches are dealt out in turn.
     batches = range(start * team.count + team.rank, config.steps * team.count, team.count)
@@ -202,7 +205,7 @@ def train(
             began, losses = now, []
         due = time.perf_counter() - saved >= SAVE_SECONDS or step == config.steps
         if team.first and due:
-            _save(parts, step, config, folder, team)
+            _save(parts, step, run, folder)
             saved = time.perf_counter()
     model.load_state_dict(average.module.state_dict())
     return model.to(torch.device("cpu")).eval()
@@ -230,27 +233,22 @@ def _log(path: Path, row: dict[str, float]) -> None:
         ) from None
 
 
-def _save(
-    parts: dict[str, Any], step: int, config: TrainingConfig, folder: Path, team: Team
-) -> None:
+def _save(parts: dict[str, Any], step: int, run: dict[str, Any], folder: Path) -> None:
     state = {name: part.state_dict() for name, part in parts.items()}
     # By way of memory: torch.save into a file reports a full disk as an error of its own.
     buffer = io.BytesIO()
-    torch.save({"step": step, "run": _run_of(config, team), **state}, buffer)
+    torch.save({"step": step, "run": run, **state}, buffer)
     with atomic_path(folder / "state.pt") as partial:
         partial.write_bytes(buffer.getbuffer())
 
 
-def _run_of(config: TrainingConfig, team: Team) -> dict[str, Any]:
-    """What must be the same where a run goes on."""
-    return {**asdict(config), "processes": team.count}
-
-
-def _resume(parts: dict[str, Any], config: TrainingConfig, folder: Path, team: Team) -> int:
+def _resume(
+    parts: dict[str, Any], config: TrainingConfig, run: dict[str, Any], folder: Path, team: Team
+) -> int:
     """Take up an interrupted run; returns the number of steps already done."""
     path, step = folder / "state.pt", 0
     if path.exists():
-        step = _restore(parts, _run_of(config, team), path)
+        step = _restore(parts, run, path)
     if team.first:
         if not path.exists():
             with atomic_path(folder / "config.json") as partial:
@@ -279,7 +277,8 @@ def _restore(parts: dict[str, Any], run: dict[str, Any], path: Path) -> int:
     if not same:
         raise FoBSAMError(
             "bad_request",
-            f"{path.parent} holds a run with another configuration, or number of processes.",
+            f"{path.parent} holds a run with another configuration, number of processes or "
+            "--initial.",
             "Choose another folder, or remove it to begin anew.",
         )
     return step

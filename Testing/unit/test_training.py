@@ -97,6 +97,18 @@ def test_an_interrupted_run_ends_as_an_undisturbed_one(tmp_path):
     assert [row["step"] for row in rows(tmp_path / "parts")] == ["1", "2", "3", "4"]
 
 
+class Otherwise(ToyRecipe):
+    """From other initial weights."""
+
+    run = {"initial": "other.pth"}  # noqa: RUF012
+
+
+def test_other_initial_weights_do_not_go_on_with_a_run(tmp_path):
+    train_toy(tmp_path)
+    with pytest.raises(FoBSAMError, match="--initial"):
+        train([], SHORT, tmp_path, CPU, Otherwise())
+
+
 def test_another_configuration_does_not_go_on_with_a_run(tmp_path):
     train_toy(tmp_path)
     with pytest.raises(FoBSAMError, match="another configuration"):

@@ -93,16 +93,29 @@ def test_foreground_counts_ten_times_background():
     assert float(all_out / all_in) == pytest.approx(10, rel=1e-3)
 
 
-def resnet() -> dict[str, torch.Tensor]:
+def statistics(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Of every batch normalisation."""
+    return {name: value.clone() for name, value in model.named_buffers() if "running" in name}
+
+
+def test_the_encoder_starts_from_a_resnet_of_torchvision(volume, tmp_path):
     torch.manual_seed(7)
-    return ensure_torchvision().models.resnet101().state_dict()
-
-
-def test_the_encoder_starts_from_a_resnet_of_torchvision(tmp_path):
-    state = resnet()
+    state = ensure_torchvision().models.resnet101().state_dict()
     torch.save(state, tmp_path / "imagenet.pth")
-    started = PaperRecipe(tmp_path / "imagenet.pth").initial(0).encoder.backbone.state_dict()
+    recipe = PaperRecipe(tmp_path / "imagenet.pth")
+    model = recipe.initial(0).train()
+    started = model.encoder.backbone.state_dict()
     assert all(torch.equal(started[name], value) for name, value in state.items())
+    # Its statistics are kept.
+    before = statistics(model)
+    with torch.no_grad():
+        recipe.losses(model, recipe.dataset([volume], CONFIG, 1)[0])
+    assert all(torch.equal(before[name], value) for name, value in statistics(model).items())
+    assert recipe.run == {"initial": "imagenet.pth"}
+
+
+def test_networks_built_on_a_resnet_lend_it(tmp_path):
+    state = ensure_torchvision().models.resnet101().state_dict()
     # As torchvision has its segmentation networks: without the last layer, with others besides.
     inner = {f"backbone.{name}": v for name, v in state.items() if not name.startswith("fc.")}
     torch.save({**inner, "classifier.0.weight": torch.zeros(2)}, tmp_path / "coco.pth")
@@ -154,6 +167,7 @@ def test_a_run_trains_every_part_that_counts(volume, tmp_path):
 def test_a_real_step_gives_weights_for_both_networks(volume, tmp_path):
     recipe = PaperRecipe()
     model = recipe.initial(0).train()
+    before = statistics(model)
     optimiser, _ = recipe.optimiser(model, CONFIG)
     losses = recipe.losses(model, recipe.dataset([volume], CONFIG, 1)[0])
     assert losses.keys() == WEIGHTS.keys()
@@ -161,6 +175,8 @@ def test_a_real_step_gives_weights_for_both_networks(volume, tmp_path):
     optimiser.step()
     unreached = {name for name, one in model.named_parameters() if one.grad is None}
     assert unreached == {"encoder.reduce2.weight"}
+    # From random weights they are learned.
+    assert not any(torch.equal(before[name], value) for name, value in statistics(model).items())
 
     path = tmp_path / "fob-paper.safetensors"
     save_weights(model, path, {"model": "fob-paper", "trained_on": {"chaos": [1]}}, halved=False)

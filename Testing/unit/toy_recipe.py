@@ -40,6 +40,7 @@ class ToyRecipe:
     slices = 1
     halved = True
     notes = ()
+    run = {}  # noqa: RUF012
 
     def __init__(self) -> None:
         self.shown: list[int] = []
