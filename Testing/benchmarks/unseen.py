@@ -1,5 +1,5 @@
 """Structures of which training saw no label: one annotated slice, the default against the weights
-that were trained without labels.
+that were trained without labels and the strongest baseline.
 
     python Testing/benchmarks/unseen.py ../shared/data/totalseg --json FILE
 
@@ -18,8 +18,10 @@ import numpy as np
 import torch
 
 from FoBSAMLib import LocalSession, Support, Volume
+from FoBSAMLib.evaluation.baselines import BASELINES, CycleGate, propagate
 from FoBSAMLib.evaluation.metrics import dice
 from FoBSAMLib.image.io import read_segmentation
+from FoBSAMLib.image.windows import normalise
 
 IMAGES = {
     "CT": ("example_ct.nii.gz", "example_seg_fast_force_split.nii.gz"),
@@ -32,6 +34,7 @@ TRAINED = {
     "MR": {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 23, 24, 25},
 }
 GENERATORS = ("fob-lite", "fob-lite-self")
+BASELINE = "registration+random-walker"
 #: Structures smaller than this in their largest slice (pixels), or in fewer slices, are left out.
 LEAST_AREA, LEAST_SLICES = 40, 5
 
@@ -47,6 +50,20 @@ def follow(session: LocalSession, volume: Volume, truth: np.ndarray) -> float:
     return dice(truth, found)
 
 
+def walk(volume: Volume, image: np.ndarray, truth: np.ndarray) -> float:
+    """The same by the baseline, which decides by its own rule where the structure ends."""
+    baseline, spacing = BASELINES[BASELINE], volume.slice_spacing("k")
+    largest = int(truth.sum((1, 2)).argmax())
+    start = {largest: truth[largest]}
+    gate = CycleGate(image, start, spacing, baseline.agreement)
+    step = baseline.on(image, spacing)
+    masks = propagate(step, start, gate, range(len(image)), sure=True)
+    found = np.zeros_like(truth)
+    for index, mask in {**masks, **start}.items():
+        found[index] = mask
+    return dice(truth, found)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("folder", type=Path)
@@ -56,6 +73,7 @@ def main() -> None:
     records: list[dict[str, Any]] = []
     for kind, (image, labels) in IMAGES.items():
         volume = Volume.read(options.folder / image)
+        windowed = normalise(volume)
         layer = read_segmentation(options.folder / labels, like=volume).layers[0]
         sessions = {name: LocalSession(name, device="cpu") for name in GENERATORS}
         for session in sessions.values():
@@ -65,13 +83,15 @@ def main() -> None:
             areas = truth.sum((1, 2))
             if areas.max() < LEAST_AREA or np.count_nonzero(areas) < LEAST_SLICES:
                 continue
-            scores = {name: round(follow(s, volume, truth), 4) for name, s in sessions.items()}
-            records.append({"image": kind, "label": int(value), "dice": scores})
+            scores = {name: follow(session, volume, truth) for name, session in sessions.items()}
+            scores[BASELINE] = walk(volume, windowed, truth)
+            rounded = {name: round(score, 4) for name, score in scores.items()}
+            records.append({"image": kind, "label": int(value), "dice": rounded})
             print(records[-1], flush=True)
     means = {
         kind: {
             name: round(float(np.mean([r["dice"][name] for r in records if r["image"] == kind])), 4)
-            for name in GENERATORS
+            for name in (*GENERATORS, BASELINE)
         }
         for kind in IMAGES
         if any(r["image"] == kind for r in records)
