@@ -75,7 +75,7 @@ class SamSegmenter:
         self._device = torch.device(device)
         self.ahead = sam_family.ahead_on(self._device)
         self._model = model.to(self._device).eval()
-        self._encoder = SamEncoder(model.image_encoder, dtype)
+        self.encoder = SamEncoder(model.image_encoder, dtype)
         self._size: int = model.image_encoder.img_size
 
     @classmethod
@@ -104,7 +104,7 @@ class SamSegmenter:
     @torch.inference_mode()
     def embed_all(self, images: list[np.ndarray]) -> list[SamEmbedding]:
         """`embed` for several slices of one shape."""
-        features = self._encoder(self._normalised(images))
+        features = self.encoder(self._normalised(images))
         shape, index = images[0].shape[:2], sam_family.mask_index(images[0])
         # Cloned, so that the bytes of one slice are free when it is forgotten.
         return [SamEmbedding(one.clone(), shape, index) for one in features.split(1)]

@@ -1,0 +1,258 @@
+"""What SAM's image encoder costs a slice here, beside the same weights computed the usual way.
+
+Weights are random, for none have to be there: speed does not depend on them, and how far the masks
+part is told all the same. The usual way is segment_anything's own predictor in float32, one slice
+at a time; for SAM 2.1, which segment_anything does not have, the same model in float32.
+"""
+
+from __future__ import annotations
+
+import copy
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+
+from FoBSAMLib.errors import FoBSAMError
+from FoBSAMLib.image.io import read_volume
+from FoBSAMLib.image.volume import Volume
+from FoBSAMLib.image.windows import normalise, to_uint8_rgb
+from FoBSAMLib.models.device import choose_device, fast_dtype
+from FoBSAMLib.prompts import Prompts
+from FoBSAMLib.version import __version__
+
+ARCHITECTURES = ("vit_b", "vit_l", "vit_h", "sam2.1-tiny")
+#: Slices a mask of which is compared, and points of each kind that ask for it.
+COMPARED, POINTS = 4, 10
+
+Progress = Callable[[int, int], None]
+
+
+def run(
+    architecture: str,
+    device: str = "auto",
+    rounds: int = 3,
+    image: str | Path | None = None,
+    compiled: bool = False,
+    progress: Progress = lambda done, total: None,
+) -> dict[str, Any]:
+    """Measure both ways turn by turn, ``rounds`` times; what was measured, JSON-ready.
+
+    Args:
+        architecture: of ``ARCHITECTURES``.
+        image: any image file; its middle slices are taken. The demo's chest CT for None.
+        compiled: also with torch.compile, and after how many slices that pays.
+
+    Raises:
+        FoBSAMError: no such architecture or device, the package for it is missing, or the image
+            cannot be read.
+    """
+    chosen = choose_device(device)
+    slices = _slices(image)
+    usual, ours = _both(architecture, chosen)
+    batch = ours.ahead
+    ways: dict[str, tuple[Callable[[list[np.ndarray]], Any], int]] = {
+        "usual": (lambda images: usual.embed(images[0]), 1),
+        "ours": (ours.embed_all, batch),
+    }
+    total = (rounds + 1) * len(ways)
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(rounds + 1):  # the first prepares
+        for number, (name, (embed, together)) in enumerate(ways.items()):
+            progress(turn * len(ways) + number, total)
+            taken = _timed(embed, _some(slices, together), chosen) / together
+            seconds[name] += [taken] if turn else []
+    document: dict[str, Any] = {
+        "fobsam": __version__,
+        "torch": torch.__version__,
+        "machine": _machine(chosen),
+        "architecture": architecture,
+        "weights": "random",
+        "image": Path(image).name if image else "demo",
+        "slice": list(slices[0].shape),
+        "rounds": rounds,
+        "precision": ours.precision,
+        "batch": batch,
+        "seconds_a_slice": {name: round(median(taken), 5) for name, taken in seconds.items()},
+        "ratio": _ratio(seconds["usual"], seconds["ours"]),
+        "iou": _agreement(usual, ours, slices),
+        "embedding_bytes": ours.embed(slices[0]).nbytes,
+        "measured": seconds,
+    }
+    if chosen.type == "cuda":
+        document["peak_gpu_bytes"] = _peak(ours, slices, batch)
+    if compiled:
+        document["compiled"] = _compiled(ours, slices, document["seconds_a_slice"]["ours"], chosen)
+    return document
+
+
+def table(document: dict[str, Any]) -> str:
+    """The figures as Markdown."""
+    seconds, iou = document["seconds_a_slice"], document["iou"]
+    rows = [
+        ("usual way, float32, one slice at a time", f"{seconds['usual']:.4f} s a slice"),
+        (
+            f"FoBSAM, {document['precision']}, {document['batch']} together",
+            f"{seconds['ours']:.4f} s a slice",
+        ),
+        ("ratio (median of the rounds' ratios)", f"{document['ratio']:.2f}"),
+        ("IoU of the masks, mean and least", f"{iou['mean']:.4f}, {iou['least']:.4f}"),
+    ]
+    if "compiled" in document:
+        compiled = document["compiled"]
+        pays = compiled["pays_after_slices"]
+        rows += [
+            ("compiled", f"{compiled['seconds_a_slice']:.4f} s a slice"),
+            ("to compile", f"{compiled['seconds_to_compile']:.1f} s"),
+            ("compiling pays after", f"{pays} slices" if pays else "never"),
+        ]
+    heading = f"{document['architecture']}, {document['machine']['processor']}"
+    return "\n".join([f"| {heading} | |", "|---|--:|", *(f"| {a} | {b} |" for a, b in rows)])
+
+
+class _Usual:
+    """segment_anything's predictor, as its documentation has it."""
+
+    def __init__(self, model: Any) -> None:
+        from segment_anything import SamPredictor
+
+        self._predictor = SamPredictor(model)
+
+    def embed(self, image: np.ndarray) -> None:
+        self._predictor.set_image(to_uint8_rgb(image))
+
+    def mask(self, image: np.ndarray, prompts: Prompts) -> np.ndarray:
+        self.embed(image)
+        points = np.concatenate([prompts.foreground, prompts.background])
+        labels = np.repeat([1, 0], [len(prompts.foreground), len(prompts.background)])
+        masks, _, _ = self._predictor.predict(points, labels, multimask_output=True)
+        return np.asarray(masks[0])
+
+
+class _Segmenter:
+    """A segmenter of ours that computes in float32."""
+
+    def __init__(self, segmenter: Any) -> None:
+        self._segmenter = segmenter
+        self.embed = segmenter.embed
+
+    def mask(self, image: np.ndarray, prompts: Prompts) -> np.ndarray:
+        return np.asarray(self._segmenter.segment(self.embed(image), prompts) > 0.5)
+
+
+def _both(architecture: str, device: torch.device) -> tuple[Any, Any]:
+    """The usual way and ours, with the same random weights."""
+    if architecture not in ARCHITECTURES:
+        raise FoBSAMError(
+            "bad_request",
+            f"There is no architecture {architecture!r}.",
+            f"Known: {', '.join(ARCHITECTURES)}.",
+        )
+    torch.manual_seed(0)
+    dtype = fast_dtype(device)
+    if architecture == "sam2.1-tiny":
+        from FoBSAMLib.segmenters.sam2 import Sam2Config, Sam2Model, Sam2Segmenter
+
+        small = Sam2Model(Sam2Config())
+        plain = _Segmenter(Sam2Segmenter(copy.deepcopy(small), device))
+        return plain, Sam2Segmenter(small, device, dtype=dtype)
+    from FoBSAMLib.segmenters.sam import SamSegmenter, sam_model_registry
+
+    model = sam_model_registry[architecture]()
+    for name, parameter in model.image_encoder.named_parameters():
+        if "pos" in name:  # zero at first, and then nothing would depend on positions
+            torch.nn.init.normal_(parameter, std=0.02)
+    usual = _Usual(copy.deepcopy(model).to(device).eval())
+    return usual, SamSegmenter(model, device, dtype=dtype)
+
+
+def _slices(image: str | Path | None) -> list[np.ndarray]:
+    """The middle slices of an image, normalised [H, W] as a session does it."""
+    if image is None:
+        from FoBSAMLib.demo import read_example
+
+        volume: Volume = read_example()[0]
+    else:
+        volume = read_volume(image)
+    if volume.array.ndim == 4:
+        return list(volume.array)
+    planes = normalise(volume)
+    middle = len(planes) // 2
+    return list(planes[max(0, middle - 8) : middle + 8])
+
+
+def _some(slices: list[np.ndarray], count: int) -> list[np.ndarray]:
+    return [slices[n % len(slices)] for n in range(count)]
+
+
+def _timed(embed: Callable[[list[np.ndarray]], Any], images: Any, device: torch.device) -> float:
+    _wait(device)
+    began = time.perf_counter()
+    embed(images)
+    _wait(device)
+    return time.perf_counter() - began
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def _agreement(usual: Any, ours: Any, slices: list[np.ndarray]) -> dict[str, float]:
+    """IoU of both ways' masks from the same points, in several slices."""
+    random = np.random.default_rng(0)
+    found = []
+    for image in slices[:: max(1, len(slices) // COMPARED)][:COMPARED]:
+        size = np.array(image.shape[1::-1])
+        background, foreground = (random.random((2, POINTS, 2)) * (size - 1)).astype(np.float32)
+        prompts = Prompts(background, foreground)
+        one = usual.mask(image, prompts)
+        other = ours.segment(ours.embed(image), prompts) > 0.5
+        either = np.count_nonzero(one | other)
+        found.append(np.count_nonzero(one & other) / either if either else 1.0)
+    return {"mean": round(float(np.mean(found)), 5), "least": round(min(found), 5)}
+
+
+def _compiled(
+    ours: Any, slices: list[np.ndarray], before: float, device: torch.device
+) -> dict[str, Any]:
+    """What torch.compile saves a slice, and after how many its cost is earned."""
+    if not hasattr(ours, "encoder"):
+        raise FoBSAMError(
+            "bad_request", "Only SAM's own encoders are compiled here.", "Leave out --compile."
+        )
+    images = _some(slices, ours.ahead)
+    ours.encoder.compile()
+    first = _timed(ours.embed_all, images, device)
+    after = median(_timed(ours.embed_all, images, device) for _ in range(3)) / len(images)
+    cost = first - after * len(images)
+    gain = before - after
+    return {
+        "seconds_to_compile": round(cost, 2),
+        "seconds_a_slice": round(after, 5),
+        "pays_after_slices": round(cost / gain) if gain > 0 else None,
+    }
+
+
+def _peak(ours: Any, slices: list[np.ndarray], batch: int) -> int:
+    """Bytes at most on the GPU while slices are encoded, both ways' weights included."""
+    torch.cuda.reset_peak_memory_stats()
+    ours.embed_all(_some(slices, batch))
+    return torch.cuda.max_memory_allocated()
+
+
+def _ratio(usual: list[float], ours: list[float]) -> float:
+    return round(median(one / other for one, other in zip(usual, ours, strict=True)), 3)
+
+
+def _machine(device: torch.device) -> dict[str, Any]:
+    gpu = torch.cuda.get_device_name() if device.type == "cuda" else ""
+    processor = gpu or f"{platform.machine()} {device.type}, {torch.get_num_threads()} threads"
+    return {"system": platform.system(), "processor": processor}
