@@ -60,6 +60,14 @@ class Generator(Protocol):
             foreign: the memory is of another image, so places tell nothing.
         """
 
-    def carry(self, query: Any, item: Remembered, *, foreign: bool = False) -> np.ndarray | None:
-        """The structure of one remembered slice in a query slice, bool [256, 256], found cheaply
-        and without prompts; None where the generator has no such way."""
+    def carry(
+        self, query: Any, source: Any, masks: Sequence[np.ndarray], *, foreign: bool = False
+    ) -> list[np.ndarray] | None:
+        """Masks of one slice in another, bool [256, 256] each, found cheaply and without prompts;
+        None where the generator has no such way.
+
+        Args:
+            query, source: entries of what ``encode`` gave.
+            masks: of the source, float32 [256, 256] as in `Remembered`.
+            foreign: the source is of another image.
+        """

@@ -21,7 +21,7 @@ from FoBSAMLib.generator.lite import (
     prompt_maps,
     seen,
 )
-from FoBSAMLib.generator.matching import BLOCK, PIXELS, Reading
+from FoBSAMLib.generator.matching import BLOCK, Reading
 from FoBSAMLib.generator.ring import sample_ring, spread_points
 from FoBSAMLib.prompts import Prompts
 
@@ -36,6 +36,7 @@ class FobLiteGenerator:
 
     def __init__(self, model: FobLite, device: torch.device, weights: str = ""):
         self.model = model.to(device).eval()
+        self.model.encoder.fold()
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.device = device
         self.weights = weights
@@ -89,17 +90,30 @@ class FobLiteGenerator:
         )
 
     @torch.inference_mode()
-    def carry(self, query: Features, item: Remembered, *, foreign: bool = False) -> np.ndarray:
-        """See `Generator.carry`: what matching alone carries over."""
-        box, _, reading = self._read(_float(query), [item], foreign)
-        return _place(F.pixel_shuffle(reading.values[:, :PIXELS], CELL)[0, 0], box) >= 0.5
+    def carry(
+        self,
+        query: Features,
+        source: Features,
+        masks: Sequence[np.ndarray],
+        *,
+        foreign: bool = False,
+    ) -> list[np.ndarray]:
+        """See `Generator.carry`: what matching alone carries over, for all masks at once."""
+        known = torch.from_numpy(np.stack(masks)).to(self.device)
+        box = _region(known.amax(0), foreign)
+        here, there = (Features(*(_crop(f.float(), box) for f in side)) for side in (query, source))
+        pixels = F.pixel_unshuffle(_crop(known, box)[:, None], CELL).flatten(0, 1)
+        memory = Memory(there.key[None], pixels[None, None], there.place[None])
+        reading = self.model.match(here, memory, anywhere=foreign)
+        carried = F.pixel_shuffle(reading.values, CELL)[0]
+        return [_place(one, box) >= 0.5 for one in carried]
 
     def _read(
         self, query: Features, memory: Sequence[Remembered], foreign: bool
     ) -> tuple[Box, Features, Reading]:
         """Match the region round the remembered structure: its cells, features and reading."""
         masks = torch.stack([torch.from_numpy(item.mask) for item in memory]).to(self.device)
-        box = (0, GRID, 0, GRID) if foreign else _region(masks.amax(0))
+        box = _region(masks.amax(0), foreign)
         stacked = [torch.cat(parts) for parts in zip(*(i.features for i in memory), strict=True)]
         remembered = Features(*(_crop(part, box).float() for part in stacked))
         values = self.model.remember(remembered, _crop(masks, box)[:, None])
@@ -124,8 +138,11 @@ def _place(region: Tensor, box: Box) -> np.ndarray:
     return whole
 
 
-def _region(mask: Tensor) -> Box:
-    """Cells (top, bottom, left, right) round a mask, with the matching window, in whole blocks."""
+def _region(mask: Tensor, foreign: bool) -> Box:
+    """Cells (top, bottom, left, right) round a mask, with the matching window, in whole blocks; all
+    of them for another image's mask."""
+    if foreign:
+        return 0, GRID, 0, GRID
     cells = F.max_pool2d(mask[None, None], CELL)[0, 0] > 0
     edges = []
     for axis in (1, 0):

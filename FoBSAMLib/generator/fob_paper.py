@@ -43,6 +43,13 @@ class FobPaperGenerator:
         mask = last.inside.astype(np.float32)
         return Proposal(self.model.propose(last.features, mask, query)[0])
 
-    def carry(self, query: Features, item: Remembered, *, foreign: bool = False) -> None:
+    def carry(
+        self,
+        query: Features,
+        source: Features,
+        masks: Sequence[np.ndarray],
+        *,
+        foreign: bool = False,
+    ) -> None:
         """See `Generator.carry`."""
         return None

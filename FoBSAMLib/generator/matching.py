@@ -20,6 +20,8 @@ PIXELS = 16
 #: Queries are matched in blocks of this many cells squared: their windows overlap, so one small
 #: matrix product serves the block, and its result stays in the processor's cache.
 BLOCK = 8
+#: Blocks weighed at once.
+TOGETHER = 4
 
 
 class Reading(NamedTuple):
@@ -37,38 +39,53 @@ class Reading(NamedTuple):
 
 
 def _weigh(
-    query: Tensor, key: Tensor, value: Tensor, sharpness: Tensor, cost: Tensor, pixels: int
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    sharpness: Tensor,
+    cost: Tensor,
+    barred: Tensor,
+    pixels: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Softmax reading: query [..., q, c], key [..., c, m], value [..., m, v], cost [..., q, m];
-    the first ``pixels`` values are the mask's."""
+    """Softmax reading [..., q, v] and the best cosines [..., q, 1] to structure and surroundings.
+
+    query [..., q, c], key [..., c, m], value [..., v, m], cost and barred [..., q, m]; ``barred``
+    is 2 where a cell is out of reach, so that no cosine is left there, else 0. The first
+    ``pixels`` values are the mask's.
+    """
     cosine = query @ key
-    read = (sharpness * cosine - cost).softmax(-1) @ value
-    covered = (value[..., :pixels].mean(-1) >= 0.5).unsqueeze(-2)
+    read = (sharpness * cosine - cost).softmax(-1) @ value.transpose(-1, -2)
+    covered = (value[..., :pixels, :].mean(-2, keepdim=True) >= 0.5).to(cosine.dtype)
     # The softmax trains the keys; the extremes are for information.
-    cosine = cosine.detach().masked_fill(cost >= BLOCKED / 2, -1.0)
-    inside = cosine.masked_fill(~covered, -1.0).amax(-1)
-    outside = cosine.masked_fill(covered, -1.0).amax(-1)
+    reached = cosine.detach() - barred
+    inside = (reached - 2 * (1 - covered)).amax(-1, keepdim=True).clamp_min(-1)
+    outside = (reached - 2 * covered).amax(-1, keepdim=True).clamp_min(-1)
     return read, inside, outside
 
 
-def _windows(maps: Tensor, radius: int) -> Tensor:
-    """[n, c, h, w] → [n, blocks, c, s²]: each block's cells with those ``radius`` round it."""
+def _padded(maps: Tensor, radius: int) -> Tensor:
+    """[n, t, c, h, w] with ``radius`` cells of zeros round every map."""
+    return F.pad(maps.flatten(0, 1), (radius,) * 4).unflatten(0, maps.shape[:2])
+
+
+def _windows(padded: Tensor, row: int, radius: int) -> Tensor:
+    """Each block's cells of a row of blocks with those ``radius`` round it: [n, blocks, c, t·s²]
+    of padded maps [n, t, c, h + 2 radius, w + 2 radius]. Memory slices lie side by side."""
     side = BLOCK + 2 * radius
-    padded = F.pad(maps, (radius,) * 4)
-    windows = padded.unfold(2, side, BLOCK).unfold(3, side, BLOCK)
-    return windows.permute(0, 2, 3, 1, 4, 5).flatten(4).flatten(1, 2)
+    windows = padded[..., row : row + side, :].unfold(-1, side, BLOCK)
+    return windows.permute(0, 4, 2, 1, 3, 5).flatten(3)
 
 
-def _window_cost(size: tuple[int, int], radius: int, locality: Tensor) -> Tensor:
-    """Cost of each window cell for each of a block's queries, [blocks, BLOCK², s²]."""
+def _window_cost(radius: int, locality: Tensor) -> tuple[Tensor, Tensor]:
+    """Cost of each window cell for each of a block's queries, and which cells are out of reach:
+    [BLOCK², s²] each."""
     own = torch.arange(BLOCK, device=locality.device)
     step = torch.arange(BLOCK + 2 * radius, device=locality.device) - radius - own[:, None]
     square = (step**2)[:, None, :, None] + (step**2)[None, :, None, :]
-    near = step.abs() <= radius
-    reachable = near[:, None, :, None] & near[None, :, None, :]
-    cost = torch.where(reachable, locality * square, BLOCKED).reshape(BLOCK**2, -1)
-    exists = _windows(torch.ones(1, 1, *size, device=locality.device), radius)[0]
-    return cost + (1 - exists) * BLOCKED
+    far = step.abs() > radius
+    barred = (far[:, None, :, None] | far[None, :, None, :]).flatten(2).flatten(0, 1)
+    cost = (locality * square).flatten(2).flatten(0, 1)
+    return cost + BLOCKED * barred, barred.to(cost.dtype)
 
 
 def read_nearby(
@@ -85,23 +102,38 @@ def read_nearby(
         locality: cost of a step of one cell; grows with the squared distance.
         radius: in cells.
     """
-    n, t, _, h, w = keys.shape
-    queries = query.unfold(2, BLOCK, BLOCK).unfold(3, BLOCK, BLOCK)
-    queries = queries.permute(0, 2, 3, 4, 5, 1).flatten(3, 4).flatten(1, 2)
-    key = _windows(keys.flatten(0, 1), radius).unflatten(0, (n, t))
-    value = _windows(values.flatten(0, 1), radius).unflatten(0, (n, t))
-    # Memory slices lie side by side: one softmax over all of them.
-    key = key.permute(0, 2, 3, 1, 4).flatten(3)
-    value = value.permute(0, 2, 1, 4, 3).flatten(2, 3)
-    cost = _window_cost((h, w), radius, locality).repeat(1, 1, t)
-    read, inside, outside = _weigh(queries, key, value, sharpness, cost, PIXELS)
+    t, h, w = keys.shape[1], *keys.shape[3:]
+    cost, barred = (part.repeat(1, t) for part in _window_cost(radius, locality))
+    exists = _padded(torch.ones(1, 1, 1, h, w, device=keys.device), radius).expand(
+        -1, t, -1, -1, -1
+    )
+    keys, values = _padded(keys, radius), _padded(values, radius)
+    rows = []
+    for row in range(0, h, BLOCK):
+        queries = query[:, :, row : row + BLOCK].unfold(3, BLOCK, BLOCK)
+        queries = queries.permute(0, 3, 2, 4, 1).flatten(2, 3)
+        key, value = _windows(keys, row, radius), _windows(values, row, radius)
+        missing = 1 - _windows(exists, row, radius)
+        # So few at a time that what is computed on the way stays in the processor's cache.
+        parts = [
+            _weigh(
+                queries[:, some],
+                key[:, some],
+                value[:, some],
+                sharpness,
+                cost + BLOCKED * missing[:, some],
+                2 * (barred + missing[:, some]),
+                PIXELS,
+            )
+            for some in (slice(at, at + TOGETHER) for at in range(0, w // BLOCK, TOGETHER))
+        ]
+        rows.append([_to_row(torch.cat(blocks, 1)) for blocks in zip(*parts, strict=True)])
+    return Reading(*(torch.cat(row, 2) for row in zip(*rows, strict=True)))
 
-    def to_map(blocks: Tensor) -> Tensor:
-        """[n, blocks, BLOCK², v] → [n, v, h, w]."""
-        blocks = blocks.unflatten(1, (h // BLOCK, w // BLOCK)).unflatten(3, (BLOCK, BLOCK))
-        return blocks.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
 
-    return Reading(to_map(read), to_map(inside[..., None]), to_map(outside[..., None]))
+def _to_row(blocks: Tensor) -> Tensor:
+    """[n, blocks, BLOCK², v] → [n, v, BLOCK, w]."""
+    return blocks.unflatten(2, (BLOCK, BLOCK)).permute(0, 4, 2, 1, 3).flatten(3)
 
 
 def read_anywhere(
@@ -123,13 +155,14 @@ def read_anywhere(
     key = F.normalize(F.avg_pool2d(keys.flatten(0, 1), 2), dim=1).unflatten(0, (n, t))
     value = F.pixel_unshuffle(values.flatten(0, 1), 2).unflatten(0, (n, t))
     key = key.transpose(1, 2).flatten(2)
-    value = value.transpose(1, 2).flatten(2).transpose(1, 2)
+    value = value.transpose(1, 2).flatten(2)
     here = F.avg_pool2d(places[0], 2).flatten(2).transpose(1, 2)
     there = F.avg_pool2d(places[1].flatten(0, 1), 2).unflatten(0, (n, t))
     there = there.transpose(1, 2).flatten(2).transpose(1, 2)
     cost = locality * torch.cdist(here.float(), there.float()).square()
-    read, inside, outside = _weigh(queries, key, value, sharpness, cost, 4 * PIXELS)
+    reachable = torch.zeros((), device=key.device)
+    read, inside, outside = _weigh(queries, key, value, sharpness, cost, reachable, 4 * PIXELS)
     read = F.pixel_shuffle(read.transpose(1, 2).unflatten(2, (h // 2, w // 2)), 2)
-    best = torch.stack([inside, outside], 1).unflatten(2, (h // 2, w // 2))
+    best = torch.cat([inside, outside], 2).transpose(1, 2).unflatten(2, (h // 2, w // 2))
     best = F.interpolate(best, (h, w), mode="bilinear", align_corners=False)
     return Reading(read, best[:, :1], best[:, 1:])

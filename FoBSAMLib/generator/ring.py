@@ -11,6 +11,8 @@ import numpy as np
 from scipy import ndimage
 from skimage import measure
 
+from FoBSAMLib.image.box import box_round
+
 #: Distance of the ring from the structure, pixels of the 256×256 grid (paper: 10).
 DISTANCE = 10.0
 POINTS = 10
@@ -98,11 +100,12 @@ def spread_points(mask: np.ndarray, count: int = POINTS) -> np.ndarray:
     """
     if not mask.any():
         return np.zeros((0, 2), np.float32)
-    depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    rows, columns = box_round(mask, 0)
+    depth = ndimage.distance_transform_edt(np.pad(mask[rows, columns], 1))[1:-1, 1:-1]
     # Stay off the border where the mask is least sure, as far as its thickness allows.
-    rows, columns = np.nonzero(depth >= min(3.0, depth.max()))
-    candidates = np.stack([columns, rows], axis=1).astype(np.float32)
-    chosen = [int(np.argmax(depth[rows, columns]))]
+    y, x = np.nonzero(depth >= min(3.0, depth.max()))
+    candidates = np.stack([x + columns.start, y + rows.start], axis=1).astype(np.float32)
+    chosen = [int(np.argmax(depth[y, x]))]
     nearest = np.full(len(candidates), np.inf)
     for _ in range(min(count, len(candidates)) - 1):
         step = candidates - candidates[chosen[-1]]

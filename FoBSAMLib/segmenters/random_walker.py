@@ -7,6 +7,7 @@ from scipy import ndimage
 from scipy.special import expit
 from skimage.segmentation import random_walker
 
+from FoBSAMLib.image.box import Box, box_round
 from FoBSAMLib.prompts import Prompts
 from FoBSAMLib.segmenters.base import inside
 
@@ -95,8 +96,19 @@ class CompactSegmenter:
         seeds[prior >= self._foreground] = _FOREGROUND
         _mark(seeds, _pixels(prompts.foreground, shape), _pixels(prompts.background, shape))
         if _BACKGROUND in seeds and _FOREGROUND in seeds:
-            return _walk(embedding, seeds).astype(np.float32)
+            found = (seeds == _FOREGROUND).astype(np.float32)
+            unknown = seeds == _UNKNOWN
+            if unknown.any():
+                box = _even(box_round(unknown, 2))
+                found[box] = _walk(embedding[box], seeds[box])
+            return found
         return np.where(seeds == _UNKNOWN, prior, seeds == _FOREGROUND).astype(np.float32)
+
+
+def _even(box: Box) -> Box:
+    """The box, begun at even pixels: those that `_walk` joins are the same in it."""
+    rows, columns = (slice(side.start // 2 * 2, side.stop) for side in box)
+    return rows, columns
 
 
 def _pixels(points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

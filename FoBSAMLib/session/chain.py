@@ -10,7 +10,8 @@ wrong.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 from scipy import ndimage
 
 from FoBSAMLib.generator.base import Proposal, Remembered
+from FoBSAMLib.image.box import box_round
 from FoBSAMLib.image.registration import carry
 from FoBSAMLib.prompts import Prompts
 from FoBSAMLib.segmenters.random_walker import CompactSegmenter
@@ -128,21 +130,31 @@ class Chain:
         if not moved.any():
             self.watch = moved.astype(np.float32)
             return
-        depth = ndimage.distance_transform_edt(np.pad(moved, 1))[1:-1, 1:-1]
-        away = ndimage.distance_transform_edt(~moved)
-        prior = np.full(moved.shape, 0.5, np.float32)
-        prior[depth >= min(WATCH_INSIDE, CORE * depth.max())] = 1.0
-        prior[away >= WATCH_OUTSIDE] = 0.0
+        box = box_round(moved, math.ceil(WATCH_OUTSIDE))
+        depth = ndimage.distance_transform_edt(np.pad(moved[box], 1))[1:-1, 1:-1]
+        away = ndimage.distance_transform_edt(~moved[box])
+        near = np.full(away.shape, 0.5, np.float32)
+        near[depth >= min(WATCH_INSIDE, CORE * depth.max())] = 1.0
+        near[away >= WATCH_OUTSIDE] = 0.0
+        prior = np.zeros(moved.shape, np.float32)
+        prior[box] = near
         background = Prompts(background=prompts.background)
         self.watch = self.watch_walker.segment(self.slices.network(index), background, prior)
 
     def weigh(self) -> Evidence:
         """What speaks for or against the structure in the slice of the last `step`."""
-        item = self.recent[-1]
-        mask, watch = item.inside, self.watch >= 0.5
+        mask, watch = self.recent[-1].inside, self.watch >= 0.5
+        back = carry_back(
+            self.slices,
+            self.source,
+            self.annotated.features,
+            self.recent[-1].features,
+            [mask, watch],
+        )
+        cycle, watch_cycle = (dice(one, self.annotated.inside) for one in back)
         return Evidence(
-            cycle=self._cycle(item.features, mask),
-            watch_cycle=self._cycle(item.features, watch),
+            cycle=cycle,
+            watch_cycle=watch_cycle,
             agreement=dice(mask, watch),
             distance=abs(self.at - self.source) * self.slices.volume.step(self.slices.axis),
             shift=self._shift(mask),
@@ -156,14 +168,6 @@ class Chain:
             return 0.0
         step = self.slices.network(self.at)[mask].mean() - annotated.mean()
         return float(abs(step) / max(annotated.std(), FLAT))
-
-    def _cycle(self, features: Any, mask: np.ndarray) -> float:
-        """Dice with the annotation of a mask carried straight back to the annotated slice."""
-        if not mask.any():
-            return 0.0
-        item = Remembered(features, mask.astype(np.float32))
-        back = carry_back(self.slices, self.source, self.annotated.features, item)
-        return dice(back, self.annotated.inside)
 
 
 def _guided(own: Proposal, other: Proposal | None) -> Proposal:
@@ -186,15 +190,27 @@ def _worth(proposal: Proposal) -> float:
 
 
 def carry_back(
-    slices: ImageSlices, index: int, features: Any, item: Remembered, *, foreign: bool = False
-) -> np.ndarray:
-    """The structure found in slice ``index`` from ``item`` alone, bool [256, 256]."""
-    carried = slices.generator.carry(features, item, foreign=foreign)
+    slices: ImageSlices,
+    index: int,
+    features: Any,
+    source: Any,
+    masks: Sequence[np.ndarray],
+    *,
+    foreign: bool = False,
+) -> list[np.ndarray]:
+    """What is found in slice ``index``, of the first features, from each mask [256, 256] of the
+    slice of the second ones alone: bool [256, 256] each."""
+    known = [mask.astype(np.float32) for mask in masks]
+    carried = slices.generator.carry(features, source, known, foreign=foreign)
     if carried is not None:
         return carried
-    back = slices.generator.propose(features, [item], foreign=foreign)
-    _, probability = segment_slice(slices, index, back)
-    return slices.grid.mask_to_network(probability) >= 0.5
+    found = []
+    for mask in known:
+        item = Remembered(source, mask)
+        back = slices.generator.propose(features, [item], foreign=foreign)
+        _, probability = segment_slice(slices, index, back)
+        found.append(slices.grid.mask_to_network(probability) >= 0.5)
+    return found
 
 
 def segment_slice(

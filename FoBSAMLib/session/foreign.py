@@ -77,16 +77,19 @@ def _look(slices: ImageSlices, index: int, support: ForeignSupport) -> Sighting:
     remembered = support.remembered()
     features = slices.features(index)
     proposal = slices.generator.propose(features, [remembered], foreign=True)
-
-    def fit(mask: np.ndarray) -> float:
-        here = Remembered(features, slices.grid.mask_to_network(mask))
-        back = carry_back(support.slices, support.at, remembered.features, here, foreign=True)
-        return dice(back, remembered.inside)
-
-    fits = [(fit(mask), mask) for mask in _masks(slices, index, proposal) if mask.any()]
-    if not fits:
+    masks = [mask for mask in _masks(slices, index, proposal) if mask.any()]
+    if not masks:
         return Sighting(index, support, np.zeros(slices.image(0).shape, bool), proposal, 0.0)
-    score, mask = max(fits, key=lambda one: one[0])
+    back = carry_back(
+        support.slices,
+        support.at,
+        remembered.features,
+        features,
+        [slices.grid.mask_to_network(mask) for mask in masks],
+        foreign=True,
+    )
+    fits = [dice(one, remembered.inside) for one in back]
+    score, mask = max(zip(fits, masks, strict=True), key=lambda one: one[0])
     if proposal.presence is not None and proposal.quality is not None:
         # As much the generator's own word as the way back: each errs in cases of its own.
         score = (score * proposal.presence * proposal.quality) ** (1 / 3)
