@@ -7,13 +7,15 @@ presence, coordinates mixed between two alignments, and a refinement that was ne
 network with these put right, ``lite.py`` the same idea in small.
 
 Kept apart from it, because no weights depend on them: a query without the structure gives points
-rather than an exception, the support is encoded once, and any device does.
+rather than an exception, the support is encoded once, and any device does. `CompatibleFoB.speed_up`
+makes it as fast as the device allows; `fobsam bench paper` compares that with the released way.
 """
 
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from torch.nn import functional
 
 from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.generator.contour import POINTS, background_points, sort_about_leftmost
+from FoBSAMLib.generator.paper_encoder import speed_up
 from FoBSAMLib.generator.spr import Refinement
 from FoBSAMLib.models.checkpoints import load_checkpoint, load_into
 from FoBSAMLib.models.torchvision_ops import ensure_torchvision
@@ -32,6 +35,8 @@ from FoBSAMLib.prompts import Prompts
 #: Side of a slice, and of its feature map.
 SIZE, CELLS = 256, 64
 WIDTH = 512
+#: Slices that a GPU computes together.
+TOGETHER_ON_GPU = 8
 #: Foreground points are taken where the coarse probability is above this.
 FOREGROUND_PROBABILITY = 0.96
 
@@ -88,10 +93,12 @@ class MatchingHead(nn.Module):
         )
 
     def forward(self, tokens: Tensor, prototypes: Tensor) -> Tensor:
-        """Tokens [t, c] and prototypes [n, c] → [n, t]."""
+        """Tokens [..., t, c] and prototypes [p, c] → [..., p, t]."""
         keys = self.support_proj(prototypes)
         keys = (1 + torch.tanh(self.self_update_proj(keys))) * keys
-        return keys @ self.query_proj(tokens).T
+        # Ten keys are carried to the tokens, not thousands of tokens to the keys.
+        led = (keys @ self.query_proj.weight) @ tokens.mT
+        return led + (keys @ self.query_proj.bias)[:, None]
 
 
 class MaskedAttention(nn.Module):
@@ -110,27 +117,27 @@ class MaskedAttention(nn.Module):
     def forward(
         self, features: Tensor, likeness: Tensor, prototypes: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Context of one query, and the proposals it was led by.
+        """Context of each query, and the proposals it was led by.
 
         Args:
-            features: [c, h, w].
-            likeness: [h, w], cosine of the features to the foreground prototype.
+            features: [n, c, h, w].
+            likeness: [n, h, w], cosine of the features to the foreground prototype.
             prototypes: [10, c], of the support's background points.
 
         Returns:
-            [c, h, w] and [10, h, w].
+            [n, c, h, w] and [n, 10, h, w].
         """
-        suppressed = features * (1 - likeness)
-        tokens = (suppressed + self.learnable_pos[0]).flatten(1).T
+        suppressed = features * (1 - likeness[:, None])
+        tokens = (suppressed + self.learnable_pos).flatten(2).mT
         proposals = self.matching_head(tokens, prototypes + _positions(prototypes))
-        proposals = proposals.view(POINTS, CELLS, CELLS)
-        bias = functional.relu(self.conv(proposals)).flatten()
-        attended, _ = self.mha(
-            tokens, tokens, tokens, attn_mask=bias.expand(len(tokens), -1), need_weights=False
-        )
-        tokens = self.norm1(tokens + attended)
+        proposals = proposals.unflatten(2, (CELLS, CELLS))
+        # One row for all queries of the attention: the matrix of 4096² is never made.
+        bias = functional.relu(self.conv(proposals)).flatten(2).expand(-1, CELLS**2, -1)
+        by_token = tokens.transpose(0, 1)
+        attended, _ = self.mha(by_token, by_token, by_token, attn_mask=bias, need_weights=False)
+        tokens = self.norm1(tokens + attended.transpose(0, 1))
         tokens = self.norm2(tokens + self.ffn(tokens))
-        return tokens.T.view_as(features), proposals
+        return tokens.mT.unflatten(2, (CELLS, CELLS)), proposals
 
 
 class Head(nn.Module):
@@ -155,8 +162,12 @@ class CompatibleFoB(nn.Module):
 
     The state dict has the names and shapes of the released checkpoints, less their
     ``nllloss.weight``, which is ignored on loading. Slices go through one at a time, in full
-    float32, so that the prompts of a slice never depend on its company.
+    float32, so that the prompts of a slice never depend on its company; after `speed_up` on a
+    CUDA GPU several together, in TensorFloat-32.
     """
+
+    #: Slices computed together, and whether products may be in TensorFloat-32.
+    together, tf32 = 1, False
 
     def __init__(self) -> None:
         super().__init__()
@@ -176,6 +187,13 @@ class CompatibleFoB(nn.Module):
         model = cls()
         load_into(model, load_checkpoint(path), path, ignore=(_LOSS_BUFFER,))
         return model.to(device)
+
+    def speed_up(self) -> None:
+        """Make it fast on the device that it lies on; its encoder cannot be trained after that,
+        nor its state dict loaded."""
+        speed_up(self.encoder)
+        if self.encoder.reduce1.weight.is_cuda:
+            self.together, self.tf32 = TOGETHER_ON_GPU, True
 
     def prompts(
         self, support: np.ndarray, mask: np.ndarray, query: np.ndarray, refine: bool = False
@@ -209,9 +227,10 @@ class CompatibleFoB(nn.Module):
         Raises ``FoBSAMError`` as ``prompts`` does.
         """
         device = self.encoder.reduce1.weight.device
-        images = torch.from_numpy(_check_slices(slices)).to(device)
-        with full_float32():
-            encoded = [self.encoder(image.expand(1, 3, SIZE, SIZE)) for image in images]
+        images = torch.from_numpy(_check_slices(slices))[:, None].to(device)
+        with arithmetic(self.tf32):
+            parts = images.expand(-1, 3, -1, -1).split(self.together)
+            encoded = [self.encoder(part) for part in parts]
         maps, thresholds = zip(*encoded, strict=True)
         return Features(torch.cat(maps), torch.cat(thresholds))
 
@@ -232,37 +251,50 @@ class CompatibleFoB(nn.Module):
         check_support(support)
         mask = check_mask(mask)
         features = support.maps[0]
-        foreground = prototypes_under(features, torch.from_numpy(mask[None]).to(features))[0]
-        background = prototypes_under(features, _heat_maps(background_points(mask)).to(features))
-        with full_float32():
-            return [
-                self._propose_one(features, threshold, foreground, background, refine)
-                for features, threshold in zip(query.maps, query.thresholds, strict=True)
-            ]
+        prompts: list[Prompts] = []
+        with arithmetic(self.tf32):
+            inside = torch.from_numpy(mask[None]).to(features)
+            foreground = prototypes_under(features, inside)[0]
+            background = prototypes_under(features, heat_maps(background_points(mask)))
+            for start in range(0, len(query), self.together):
+                some = query[start : start + self.together]
+                prompts += self._propose_some(some, foreground, background, refine)
+        return prompts
 
-    def _propose_one(
-        self,
-        features: Tensor,
-        threshold: Tensor,
-        foreground: Tensor,
-        background: Tensor,
-        refine: bool,
-    ) -> Prompts:
-        likeness = functional.cosine_similarity(features, foreground[:, None, None], dim=0)
-        probability = 1 - torch.sigmoid(0.5 * (-20 * likeness - threshold))
-        context, _ = self.masked_attention(features, likeness, background)
-        points = _peaks(self.head(context[None])[0])
+    def _propose_some(
+        self, query: Features, foreground: Tensor, background: Tensor, refine: bool
+    ) -> list[Prompts]:
+        """Prompts of several queries from a support's prototypes [c] and [10, c]."""
+        likeness = functional.cosine_similarity(query.maps, foreground[:, None, None], dim=1)
+        logits = 0.5 * (-20 * likeness - query.thresholds[:, None, None])
+        context, _ = self.masked_attention(query.maps, likeness, background)
+        points = peaks(self.head(context))
         if refine:
-            # As released: the prototypes are those of the sorted points, the points unsorted.
-            own = prototypes_under(features, _heat_maps(sort_about_leftmost(points)).to(features))
-            start = torch.from_numpy(points).to(features)
-            points = self.refine(start, own, background, features).cpu().numpy()
-        return Prompts(background=points, foreground=_foreground_points(probability))
+            points = np.stack(
+                [self._refined(*one, background) for one in zip(points, query.maps, strict=True)]
+            )
+        inside = foreground_points(1 - torch.sigmoid(logits))
+        return [Prompts(*both) for both in zip(points, inside, strict=True)]
+
+    def _refined(self, points: np.ndarray, features: Tensor, background: Tensor) -> np.ndarray:
+        # As released: the prototypes are those of the sorted points, the points unsorted.
+        own = prototypes_under(features, heat_maps(sort_about_leftmost(points)))
+        start = torch.from_numpy(points).to(features)
+        return np.asarray(self.refine(start, own, background, features).cpu().numpy())
 
 
-def full_float32() -> AbstractContextManager[None]:
-    """A context without TensorFloat-32, which would move points by pixels on recent GPUs."""
-    return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
+@contextmanager
+def arithmetic(tf32: bool) -> Iterator[None]:
+    """Within it, products of float32 are in TensorFloat-32 where a GPU has it, or surely not:
+    PyTorch itself takes it for convolutions alone. It moves points that are not clear by pixels."""
+    matmul = torch.backends.cuda.matmul
+    before = matmul.allow_tf32
+    matmul.allow_tf32 = tf32
+    try:
+        with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=tf32):
+            yield
+    finally:
+        matmul.allow_tf32 = before
 
 
 def _drop_loss_buffer(module: nn.Module, state_dict: dict, prefix: str, *_: object) -> None:
@@ -315,13 +347,12 @@ def check_mask(mask: np.ndarray) -> np.ndarray:
     return mask
 
 
-def _heat_maps(points: np.ndarray) -> Tensor:
+def heat_maps(points: np.ndarray) -> Tensor:
     """Gaussians about points [n, 2], in a 25×25 window, peak 1: float32 [n, 256, 256]."""
     centres = torch.from_numpy(np.trunc(points + 0.5)).double()
     away = torch.arange(SIZE) - centres[..., None]  # [n, (x, y), 256]
-    x, y = away[:, 0, None, :], away[:, 1, :, None]
-    inside = (x.abs() <= _REACH) & (y.abs() <= _REACH)
-    return (torch.exp(-(x**2 + y**2) / (2 * _SIGMA**2)) * inside).float()
+    x, y = (torch.exp(-(away**2) / (2 * _SIGMA**2)) * (away.abs() <= _REACH)).unbind(1)
+    return (y[:, :, None] * x[:, None, :]).float()
 
 
 def prototypes_under(features: Tensor, weights: Tensor) -> Tensor:
@@ -330,6 +361,7 @@ def prototypes_under(features: Tensor, weights: Tensor) -> Tensor:
     Instead of 512 feature maps upsampled, the few weight maps are carried down by the same linear
     map: the same sums in a hundredth of the time.
     """
+    weights = weights.to(features)
     cells = torch.eye(CELLS).to(features)[:, None]
     upsampling = functional.interpolate(cells, size=SIZE, mode="linear")[:, 0]  # [64, 256]
     sums = (upsampling @ weights @ upsampling.T).flatten(1) @ features.flatten(1).T
@@ -344,27 +376,37 @@ def _positions(prototypes: Tensor) -> Tensor:
     return torch.stack([angles.sin(), angles.cos()], -1).flatten(1).to(prototypes)
 
 
-def _peaks(heat: Tensor) -> np.ndarray:
-    """Points [n, 2] (x, y) of the largest value of each map; (0, 0) where none is positive.
-
-    On the CPU, where the first of equal values is chosen whatever the network ran on.
-    """
-    full = functional.interpolate(heat.cpu()[None], size=(SIZE, SIZE), mode="bilinear")[0]
-    maps = full.flatten(1).numpy()
-    at = maps.argmax(1)
-    points = np.stack([at % SIZE, at // SIZE], axis=1).astype(np.float32)
-    points[maps.max(1) <= 0] = 0
-    return points
+def peaks(heat: Tensor) -> np.ndarray:
+    """Points (x, y) of the largest value of each map, [n, p, h, w] → float32 [n, p, 2]: of equal
+    values the first in raster order, (0, 0) where none is positive."""
+    full = functional.interpolate(heat, size=(SIZE, SIZE), mode="bilinear").flatten(2)
+    most = full.amax(-1, keepdim=True)
+    # Not argmax: on a GPU it may give any of equal values.
+    places = torch.arange(SIZE**2, device=heat.device)
+    first = torch.where(full == most, places, SIZE**2 - 1).amin(-1) * (most[..., 0] > 0)
+    return _on_slice(first.cpu().numpy())
 
 
-def _foreground_points(probability: Tensor) -> np.ndarray:
-    """At most ten of the pixels above the threshold, evenly in raster order; else the peak."""
+def foreground_points(probability: Tensor) -> list[np.ndarray]:
+    """Of each map [n, h, w] at most ten of the pixels above the threshold, evenly in raster
+    order; else the peak."""
     full = functional.interpolate(
-        probability.cpu()[None, None], size=(SIZE, SIZE), mode="bilinear", align_corners=True
-    )[0, 0].numpy()
-    above = np.flatnonzero(full > FOREGROUND_PROBABILITY)
-    if len(above) > POINTS:
-        above = above[np.linspace(0, len(above) - 1, POINTS).astype(int)]
-    elif not len(above):
-        above = np.array([full.argmax()])
-    return np.stack([above % SIZE, above // SIZE], axis=1).astype(np.float32)
+        probability[:, None], size=(SIZE, SIZE), mode="bilinear", align_corners=True
+    ).flatten(1)
+    above = (full > FOREGROUND_PROBABILITY).cpu().numpy()
+    most = full.argmax(1).cpu().numpy()
+    return [
+        _on_slice(_evenly(np.flatnonzero(one)) if one.any() else peak)
+        for one, peak in zip(above, most[:, None], strict=True)
+    ]
+
+
+def _evenly(places: np.ndarray) -> np.ndarray:
+    if len(places) <= POINTS:
+        return places
+    return places[np.linspace(0, len(places) - 1, POINTS).astype(int)]
+
+
+def _on_slice(places: np.ndarray) -> np.ndarray:
+    """Raster places → float32 [..., 2] (x, y)."""
+    return np.stack([places % SIZE, places // SIZE], axis=-1).astype(np.float32)

@@ -14,13 +14,18 @@ from FoBSAMLib.models.checkpoints import training_record
 
 
 class FobPaperGenerator:
-    """Prompts of `CompatibleFoB`, from the last remembered slice; it gives points alone."""
+    """Prompts of `CompatibleFoB`, from the last remembered slice; it gives points alone.
+
+    The model is made fast (`CompatibleFoB.speed_up`), and can no longer be trained.
+    """
 
     name = "fob-paper"
 
     def __init__(self, model: CompatibleFoB, weights: str = ""):
+        model.speed_up()
         self.model = model
         self.weights = weights
+        self.ahead = model.together
 
     @classmethod
     def from_checkpoint(cls, path: Path, device: str, weights: str) -> FobPaperGenerator:

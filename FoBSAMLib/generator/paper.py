@@ -23,9 +23,9 @@ from FoBSAMLib.generator.compatible import (
     WIDTH,
     CompatibleFoB,
     Features,
+    arithmetic,
     check_mask,
     check_support,
-    full_float32,
     prototypes_under,
 )
 from FoBSAMLib.generator.ring import sample_ring, spread_points
@@ -66,13 +66,13 @@ class PaperFoB(CompatibleFoB):
         """
         foreground, likeness, similarity = _compare(query, threshold, support, mask)
         background = prototypes_under(support, gaussians(ring[None], SIZE, SIGMA)[0])
-        context, proposals = self.masked_attention(query, likeness, background)
-        heat = self.head(context[None])
+        context, proposals = self.masked_attention(query[None], likeness[None], background)
+        heat = self.head(context)
         coarse = soft_argmax(heat.float() / TEMPERATURE)
         own = prototypes_under(query, gaussians(coarse, SIZE, SIGMA)[0])
         points = self.refine(coarse[0], own, background, query)
-        one = (proposals, points, background, foreground, similarity)
-        proposals, points, background, foreground, similarity = (part[None] for part in one)
+        one = (points, background, foreground, similarity)
+        points, background, foreground, similarity = (part[None] for part in one)
         return Located(heat, proposals, coarse, points, background, foreground, similarity)
 
     @torch.inference_mode()
@@ -89,7 +89,7 @@ class PaperFoB(CompatibleFoB):
         inside = torch.from_numpy(mask.astype(np.float32)).to(features)
         ring = torch.from_numpy(sample_ring(mask) + 0.5).to(features) / SIZE
         prompts = []
-        with full_float32():
+        with arithmetic(self.tf32):
             for one, threshold in zip(query.maps, query.thresholds, strict=True):
                 if len(ring):
                     located = self.locate(one, threshold, features, inside, ring)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from pathlib import Path
@@ -14,6 +15,7 @@ from scipy import ndimage
 
 from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.generator.compatible import CompatibleFoB, Features
+from FoBSAMLib.generator.paper_encoder import WinogradConv
 
 SHAPES = json.loads((Path(__file__).parents[1] / "data" / "fob_state_dict.json").read_text())
 LOSS_BUFFER = "nllloss.weight"
@@ -239,3 +241,43 @@ def test_bad_input_is_refused_in_one_line(
 def test_two_support_slices_are_refused(model: CompatibleFoB, features: Features) -> None:
     with pytest.raises(FoBSAMError, match="one support slice, not 2"):
         model.propose(features, MASKS["central"], features)
+
+
+def test_made_fast_it_finds_the_same_points(
+    model: CompatibleFoB, slices: np.ndarray, features: Features
+) -> None:
+    fast = copy.deepcopy(model)
+    fast.speed_up()
+    fast.speed_up()  # a second time changes nothing
+    encoded = fast.encode(slices)
+    scale = features.maps.std()
+    assert 0 < (encoded.maps - features.maps).abs().max() < 1e-3 * scale
+    torch.testing.assert_close(encoded.thresholds, features.thresholds, rtol=1e-3, atol=1e-4)
+    mask = MASKS["central"]
+    for found, plain in zip(
+        fast.propose(encoded[:1], mask, encoded),
+        model.propose(features[:1], mask, features),
+        strict=True,
+    ):
+        np.testing.assert_allclose(found.background, plain.background, atol=0.5)
+        np.testing.assert_allclose(found.foreground, plain.foreground, atol=0.5)
+
+
+@pytest.mark.parametrize(("side", "dilation"), [(8, 1), (24, 2), (64, 4)])
+def test_winograds_convolution_is_a_convolution(side: int, dilation: int) -> None:
+    torch.manual_seed(dilation)
+    conv = torch.nn.Conv2d(5, 7, 3, padding=dilation, dilation=dilation).requires_grad_(False)
+    maps = torch.randn(2, 5, side, side)
+    torch.testing.assert_close(WinogradConv(conv)(maps), conv(maps), rtol=1e-3, atol=1e-4)
+
+
+def test_queries_computed_together_give_what_each_gives_alone(
+    model: CompatibleFoB, features: Features, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mask = MASKS["two parts"]
+    alone = model.propose(features[:1], mask, features)
+    monkeypatch.setattr(model, "together", 8)
+    together = model.propose(features[:1], mask, features)
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one.background, other.background)
+        np.testing.assert_array_equal(one.foreground, other.foreground)
