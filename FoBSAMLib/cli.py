@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
+from FoBSAMLib import cli_bench
 from FoBSAMLib.cli_options import (
     GENERATOR_HELP,
     SEGMENTER_HELP,
@@ -382,27 +383,7 @@ def evaluate(
 
 
 app.command()(train)
-
-
-@app.command()
-def bench(
-    what: Annotated[Literal["worker"], typer.Argument(help="What to measure.")],
-    repeats: Annotated[int, typer.Option(metavar="N", min=1, help="How often.")] = 5,
-    json: Annotated[
-        Path | None, typer.Option(metavar="FILE.json", help="Write every figure.")
-    ] = None,
-) -> None:
-    """Measure what a worker costs beside the same work in this process."""
-    from FoBSAMLib.bench import worker as bench_worker
-    from FoBSAMLib.outputs import write_json
-    from FoBSAMLib.progress import show_progress
-
-    with show_progress(what) as progress:
-        document = bench_worker.run(repeats, progress)
-    typer.echo(bench_worker.table(document))
-    if json is not None:
-        write_json(json, document)
-        typer.echo(f"wrote {json}")
+app.add_typer(cli_bench.app, name="bench")
 
 
 @app.command()

@@ -8,9 +8,8 @@ at a time; for SAM 2.1, which segment_anything does not have, the same model in 
 from __future__ import annotations
 
 import copy
-import platform
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -18,19 +17,26 @@ from typing import Any
 import numpy as np
 import torch
 
+from FoBSAMLib.bench.common import (
+    Progress,
+    middle,
+    ratio,
+    read_image,
+    silent,
+    surroundings,
+    timed,
+)
+from FoBSAMLib.bench.common import table as table_of
 from FoBSAMLib.errors import FoBSAMError
-from FoBSAMLib.image.io import read_volume
-from FoBSAMLib.image.volume import Volume
 from FoBSAMLib.image.windows import normalise, to_uint8_rgb
 from FoBSAMLib.models.device import choose_device, fast_dtype
 from FoBSAMLib.prompts import Prompts
-from FoBSAMLib.version import __version__
 
 ARCHITECTURES = ("vit_b", "vit_l", "vit_h", "sam2.1-tiny")
 #: Slices a mask of which is compared, and points of each kind that ask for it.
 COMPARED, POINTS = 4, 10
-
-Progress = Callable[[int, int], None]
+#: Slices of an image that are taken.
+SLICES = 16
 
 
 def run(
@@ -39,7 +45,7 @@ def run(
     rounds: int = 3,
     image: str | Path | None = None,
     compiled: bool = False,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Measure both ways turn by turn, ``rounds`` times; what was measured, JSON-ready.
 
@@ -65,12 +71,11 @@ def run(
     for turn in range(rounds + 1):  # the first prepares
         for number, (name, (embed, together)) in enumerate(ways.items()):
             progress(turn * len(ways) + number, total)
-            taken = _timed(embed, _some(slices, together), chosen) / together
-            seconds[name] += [taken] if turn else []
+            images = _some(slices, together)
+            taken, _ = timed(partial(embed, images), chosen)
+            seconds[name] += [taken / together] if turn else []
     document: dict[str, Any] = {
-        "fobsam": __version__,
-        "torch": torch.__version__,
-        "machine": _machine(chosen),
+        **surroundings(chosen),
         "architecture": architecture,
         "weights": "random",
         "image": Path(image).name if image else "demo",
@@ -79,7 +84,7 @@ def run(
         "precision": ours.precision,
         "batch": batch,
         "seconds_a_slice": {name: round(median(taken), 5) for name, taken in seconds.items()},
-        "ratio": _ratio(seconds["usual"], seconds["ours"]),
+        "ratio": ratio(seconds["usual"], seconds["ours"]),
         "iou": _agreement(usual, ours, slices),
         "embedding_bytes": ours.embed(slices[0]).nbytes,
         "measured": seconds,
@@ -112,7 +117,7 @@ def table(document: dict[str, Any]) -> str:
             ("compiling pays after", f"{pays} slices" if pays else "never"),
         ]
     heading = f"{document['architecture']}, {document['machine']['processor']}"
-    return "\n".join([f"| {heading} | |", "|---|--:|", *(f"| {a} | {b} |" for a, b in rows)])
+    return table_of(heading, rows)
 
 
 class _Usual:
@@ -173,36 +178,13 @@ def _both(architecture: str, device: torch.device) -> tuple[Any, Any]:
 
 def _slices(image: str | Path | None) -> list[np.ndarray]:
     """The middle slices of an image, normalised [H, W] as a session does it."""
-    if image is None:
-        from FoBSAMLib.demo import read_example
-
-        volume: Volume = read_example()[0]
-    else:
-        volume = read_volume(image)
-    if volume.array.ndim == 4:
-        return list(volume.array)
-    planes = normalise(volume)
-    middle = len(planes) // 2
-    return list(planes[max(0, middle - 8) : middle + 8])
+    volume = read_image(image)
+    planes = volume.array if volume.array.ndim == 4 else normalise(volume)
+    return list(middle(planes, SLICES))
 
 
 def _some(slices: list[np.ndarray], count: int) -> list[np.ndarray]:
     return [slices[n % len(slices)] for n in range(count)]
-
-
-def _timed(embed: Callable[[list[np.ndarray]], Any], images: Any, device: torch.device) -> float:
-    _wait(device)
-    began = time.perf_counter()
-    embed(images)
-    _wait(device)
-    return time.perf_counter() - began
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    elif device.type == "mps":
-        torch.mps.synchronize()
 
 
 def _agreement(usual: Any, ours: Any, slices: list[np.ndarray]) -> dict[str, float]:
@@ -230,8 +212,9 @@ def _compiled(
         )
     images = _some(slices, ours.ahead)
     ours.encoder.compile()
-    first = _timed(ours.embed_all, images, device)
-    after = median(_timed(ours.embed_all, images, device) for _ in range(3)) / len(images)
+    embed = partial(ours.embed_all, images)
+    first, _ = timed(embed, device)
+    after = median(timed(embed, device)[0] for _ in range(3)) / len(images)
     cost = first - after * len(images)
     gain = before - after
     return {
@@ -246,13 +229,3 @@ def _peak(ours: Any, slices: list[np.ndarray], batch: int) -> int:
     torch.cuda.reset_peak_memory_stats()
     ours.embed_all(_some(slices, batch))
     return torch.cuda.max_memory_allocated()
-
-
-def _ratio(usual: list[float], ours: list[float]) -> float:
-    return round(median(one / other for one, other in zip(usual, ours, strict=True)), 3)
-
-
-def _machine(device: torch.device) -> dict[str, Any]:
-    gpu = torch.cuda.get_device_name() if device.type == "cuda" else ""
-    processor = gpu or f"{platform.machine()} {device.type}, {torch.get_num_threads()} threads"
-    return {"system": platform.system(), "processor": processor}

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import product
 from statistics import median
@@ -15,13 +13,14 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from FoBSAMLib.bench.common import Progress, ratio, silent, surroundings
 from FoBSAMLib.demo import STRUCTURE, read_example
 from FoBSAMLib.image.volume import Volume
+from FoBSAMLib.models.device import choose_device
 from FoBSAMLib.prompts import Prompts
 from FoBSAMLib.session.base import Session
 from FoBSAMLib.session.local import LocalSession
 from FoBSAMLib.session.support import Support
-from FoBSAMLib.version import __version__
 from FoBSAMLib.worker.session import WorkerSession
 
 #: The image that is segmented: the demo's chest CT, made this large.
@@ -47,23 +46,20 @@ print("taken")
 """
 
 
-def run(
-    repeats: int, progress: Callable[[int, int], None] = lambda done, total: None
-) -> dict[str, Any]:
+def run(repeats: int, progress: Progress = silent, device: str = "auto") -> dict[str, Any]:
     """Measure everything ``repeats`` times; what was measured, JSON-ready, medians first."""
     volume, support = example()
     steps = (_measure_sending, _measure_segmenting, _measure_reacting)
     measured: dict[str, list[float]] = {}
     for seed, step in product(range(repeats), steps):
         progress(len(steps) * seed + steps.index(step), len(steps) * repeats)
-        for name, value in step(volume, support, seed).items():
+        for name, value in step(volume, support, seed, device).items():
             measured.setdefault(name, []).append(round(value, 4))
     figures = {name: round(median(values), 4) for name, values in measured.items()}
-    figures["worker_to_local_ratio"] = _ratio(measured, "worker_seconds", "local_seconds")
-    figures["send_to_pipe_ratio"] = _ratio(measured, "send_seconds", "pipe_seconds")
+    figures["worker_to_local_ratio"] = ratio(measured["worker_seconds"], measured["local_seconds"])
+    figures["send_to_pipe_ratio"] = ratio(measured["send_seconds"], measured["pipe_seconds"])
     return {
-        "fobsam": __version__,
-        "machine": {"system": platform.system(), "processor": platform.machine()},
+        **surroundings(choose_device(device)),
         "repeats": repeats,
         "figures": figures,
         "wanted_at_most": WANTED,
@@ -97,13 +93,13 @@ def example() -> tuple[Volume, Support]:
     return volume, Support.from_masks(volume, {STRUCTURE: drawn}, "k")
 
 
-def _measure_sending(volume: Volume, support: Support, seed: int) -> dict[str, float]:
+def _measure_sending(volume: Volume, support: Support, seed: int, device: str) -> dict[str, float]:
     """An image through a plain pipe, and to a worker; both keep it."""
     voxels = np.random.default_rng(seed).integers(-1000, 1000, SENT).astype(np.int16)
     command = [sys.executable, "-c", _TAKER, str(voxels.nbytes)]
     pipe = subprocess.PIPE
     with (
-        WorkerSession() as session,
+        WorkerSession(device=device) as session,
         subprocess.Popen(command, stdin=pipe, stdout=pipe, bufsize=0) as process,
     ):
         assert process.stdin is not None
@@ -119,10 +115,12 @@ def _measure_sending(volume: Volume, support: Support, seed: int) -> dict[str, f
         return {"pipe_seconds": sent - began, "send_seconds": time.perf_counter() - sent}
 
 
-def _measure_segmenting(volume: Volume, support: Support, seed: int) -> dict[str, float]:
+def _measure_segmenting(
+    volume: Volume, support: Support, seed: int, device: str
+) -> dict[str, float]:
     """A whole volume in process and through a worker, models loaded and warm, turn by turn."""
     seconds = {"local_seconds": 0.0, "worker_seconds": 0.0}
-    with LocalSession() as local, WorkerSession() as worker:
+    with LocalSession(device=device) as local, WorkerSession(device=device) as worker:
         # In this order a machine that grows slower or faster favours neither.
         turns: tuple[Session, ...] = (local, worker, worker, local)
         for session in turns[:2]:
@@ -136,9 +134,9 @@ def _measure_segmenting(volume: Volume, support: Support, seed: int) -> dict[str
     return seconds
 
 
-def _measure_reacting(volume: Volume, support: Support, seed: int) -> dict[str, float]:
+def _measure_reacting(volume: Volume, support: Support, seed: int, device: str) -> dict[str, float]:
     """How soon a warm worker shows a first slice of a new image, redraws one, and stops."""
-    with WorkerSession() as session:
+    with WorkerSession(device=device) as session:
         _segment(session, *_another(volume, support, 2 * seed), limit=4)
         image, drawn = _another(volume, support, 2 * seed + 1)
         session.set_image(image)
@@ -181,9 +179,3 @@ def _segment(session: Session, volume: Volume, support: Support, limit: int | No
     first = support.indices(support.structures[0])[0]
     for _ in session.segment(slices=range(first + 1, first + 1 + limit) if limit else None):
         pass
-
-
-def _ratio(measured: dict[str, list[float]], name: str, to: str) -> float:
-    """The median of the ratios of one round each."""
-    pairs: Iterator[tuple[float, float]] = zip(measured[name], measured[to], strict=True)
-    return round(median(one / other for one, other in pairs), 3)

@@ -41,7 +41,7 @@ TOGETHER_ON_GPU = 8
 FOREGROUND_PROBABILITY = 0.96
 
 _SIGMA, _REACH = 4.0, 12
-_EPSILON = 1e-5
+EPSILON = 1e-5
 # A buffer of the released training loss, which no forward pass uses.
 _LOSS_BUFFER = "nllloss.weight"
 
@@ -129,7 +129,7 @@ class MaskedAttention(nn.Module):
         """
         suppressed = features * (1 - likeness[:, None])
         tokens = (suppressed + self.learnable_pos).flatten(2).mT
-        proposals = self.matching_head(tokens, prototypes + _positions(prototypes))
+        proposals = self.matching_head(tokens, prototypes + positions(prototypes))
         proposals = proposals.unflatten(2, (CELLS, CELLS))
         # One row for all queries of the attention: the matrix of 4096² is never made.
         bias = functional.relu(self.conv(proposals)).flatten(2).expand(-1, CELLS**2, -1)
@@ -365,10 +365,10 @@ def prototypes_under(features: Tensor, weights: Tensor) -> Tensor:
     cells = torch.eye(CELLS).to(features)[:, None]
     upsampling = functional.interpolate(cells, size=SIZE, mode="linear")[:, 0]  # [64, 256]
     sums = (upsampling @ weights @ upsampling.T).flatten(1) @ features.flatten(1).T
-    return sums / (weights.sum((1, 2)) + _EPSILON)[:, None]
+    return sums / (weights.sum((1, 2)) + EPSILON)[:, None]
 
 
-def _positions(prototypes: Tensor) -> Tensor:
+def positions(prototypes: Tensor) -> Tensor:
     """Sinusoidal positions [n, c]: even channels sine, odd ones cosine, base 10⁴."""
     count, width = prototypes.shape
     rates = torch.exp(torch.arange(0, width, 2) * (-math.log(1e4) / width))
