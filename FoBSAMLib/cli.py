@@ -204,7 +204,9 @@ def _session(generator: str, segmenter: str, device: str, worker: str | None) ->
     if worker is None:
         # torch comes with this one: a wrong image is told sooner.
         from FoBSAMLib import LocalSession
+        from FoBSAMLib.models.device import divide_cores
 
+        divide_cores()
         return LocalSession(generator, segmenter, device)
     from FoBSAMLib import WorkerSession
 

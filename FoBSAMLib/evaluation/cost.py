@@ -61,9 +61,13 @@ def _segment_once(
     """The measured process: says when the first result is there, and its peak memory."""
     from FoBSAMLib.image.io import read_segmentation
     from FoBSAMLib.image.volume import Volume
+    from FoBSAMLib.models.device import divide_cores
+    from FoBSAMLib.models.memory import keep_freed_memory
     from FoBSAMLib.session.local import LocalSession
     from FoBSAMLib.session.support import Support
 
+    divide_cores()
+    keep_freed_memory()
     volume = Volume.read(image)
     mask = read_segmentation(label, like=volume).layers[0] == int(value)
     largest = int(mask.sum(axis=(1, 2)).argmax())

@@ -92,7 +92,10 @@ class Tools:
 
 
 class ToolSession(LocalSession):
-    """A session whose models belong to `Tools`."""
+    """A session whose models belong to `Tools`. It has one thread, as the other methods have, so
+    that its seconds can be compared with theirs."""
+
+    threaded = False
 
     def __init__(self, tools: Tools, pair: Pair, device: str) -> None:
         self._tools = tools

@@ -45,6 +45,8 @@ class Generator(Protocol):
     name: str
     #: What identifies its weights: their sha256.
     weights: str
+    #: Slices encoded together, where that is faster.
+    ahead: int
 
     def encode(self, slices: np.ndarray) -> list[Any]:
         """Features of z-scored slices, float32 [n, 256, 256], one entry a slice."""

@@ -6,7 +6,7 @@ squeeze-and-excitation and uses ReLU6), so ImageNet weights in the common naming
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -145,7 +145,7 @@ class Encoder(nn.Module):
         """For inference: a fifth faster, and the state dict is another one from then on."""
         _fold(self, "_conv_stem", "_bn0")
         for block in self._blocks:
-            block.fold()
+            cast(MBConv, block).fold()
 
     def load_imagenet(self, state: dict[str, Tensor]) -> None:
         """Take the trunk's tensors out of a whole EfficientNet-Lite0 state dict."""

@@ -39,6 +39,8 @@ class FobLiteGenerator:
         self.model.encoder.fold()
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.device = device
+        # On a CPU two together take as long as one after the other.
+        self.ahead = BATCH if device.type == "cuda" else 1
         self.weights = weights
 
     @torch.inference_mode()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -15,13 +15,11 @@ from FoBSAMLib.session.chain import Chain, Found, Guide, dice
 from FoBSAMLib.session.cleanup import clean
 from FoBSAMLib.session.presence import PRESENT, Between, Verdict, judge, judge_between
 from FoBSAMLib.session.slices import ImageSlices
+from FoBSAMLib.session.together import Cancel, together
 
 #: Beyond an end the structure is ever less likely: its presence falls to 1/e within these mm. On
 #: development subjects any value from 2 to 12 tells wrongly empty slices from others as well.
 FADE_MM = 4.0
-
-#: Asked between slices whether to stop.
-Cancel = Callable[[], bool]
 
 
 @dataclass(frozen=True)
@@ -44,13 +42,13 @@ def follow(
     holding: bool = False,
     guide: Guide = lambda index: None,
 ) -> Iterator[Outcome]:
-    """Segment the wanted slices, outward from the annotated ones.
+    """Segment the wanted slices, outward from the annotated ones, on two sides at once.
 
     Args:
         annotated: masks as drawn, bool [H, W], by slice index; none empty.
         absent: slices known not to hold the structure.
         wanted: the slices to give results for, step 1.
-        cancel: asked before every slice; True ends the run.
+        cancel: asked between slices, in the caller's thread; True ends the run.
         holding: every wanted slice is known to hold the structure.
         guide: what else is known of the slices.
 
@@ -61,16 +59,17 @@ def follow(
     queries = [n for n in wanted if n not in annotated and n not in absent]
     done: set[int] = set()
 
-    def ways() -> Iterator[Outcome]:
+    def ways(stop: Cancel) -> Iterator[Iterator[Outcome]]:
         for low, high in pairwise(present):
             inside = [n for n in queries if low < n < high]
             if inside and not any(low < n < high for n in absent):
-                yield from _between(slices, annotated, low, high, inside, cancel, guide)
+                yield _between(slices, annotated, low, high, inside, stop, guide)
         for source, direction in [(n, d) for n in present for d in (-1, 1)]:
             way = _way_out(source, direction, present, absent, slices.count)
-            yield from _outward(slices, annotated, source, way, wanted, cancel, holding, guide)
+            if any(n in wanted for n in way):
+                yield _outward(slices, annotated, source, way, wanted, stop, holding, guide)
 
-    for outcome in ways():
+    for outcome in together(ways, cancel, threaded=slices.threaded):
         done.add(outcome.index)
         yield outcome
     if cancel():
@@ -104,10 +103,8 @@ def _outward(
     holding: bool,
     guide: Guide,
 ) -> Iterator[Outcome]:
-    """Follow the structure until it ends, or until no wanted slice lies ahead."""
+    """Follow the structure until it ends, or until no wanted slice lies ahead; one does."""
     ahead = [n for n in way if n in wanted]
-    if not ahead:
-        return
     chain = Chain(slices, source, annotated[source], _others(slices, annotated, source), guide)
     for index in range(way.start, ahead[-1] + way.step, way.step):
         if cancel():

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -19,9 +18,10 @@ from FoBSAMLib.generator.base import Proposal, Remembered
 from FoBSAMLib.prompts import Prompts
 from FoBSAMLib.session.chain import carry_back, dice, prompts_on, segment_slice
 from FoBSAMLib.session.cleanup import clean
-from FoBSAMLib.session.follow import Cancel, Outcome, follow
+from FoBSAMLib.session.follow import Outcome, follow
 from FoBSAMLib.session.presence import Verdict
 from FoBSAMLib.session.slices import ImageSlices
+from FoBSAMLib.session.together import WAYS, Cancel, together
 
 #: Distance between the slices tried as anchors, in mm.
 STRIDE_MM = 8.0
@@ -61,14 +61,17 @@ def survey(
 ) -> list[Sighting]:
     """What is seen throughout the candidate slices, in each by its best support, best first."""
     stride = max(1, round(STRIDE_MM / slices.volume.step(slices.axis)))
-    best: dict[int, Sighting] = {}
-    for index, support in product(candidates[::stride], supports):
-        if cancel():
-            return []
-        sighting = _look(slices, index, support)
-        if index not in best or sighting.score > best[index].score:
-            best[index] = sighting
-    return sorted(best.values(), key=lambda sighting: -sighting.score)
+    tried = candidates[::stride]
+
+    def looks(stop: Cancel) -> Iterator[Iterator[Sighting]]:
+        for part in range(WAYS):
+            yield (best_of(index) for index in tried[part::WAYS] if not stop())
+
+    def best_of(index: int) -> Sighting:
+        return max((_look(slices, index, one) for one in supports), key=lambda seen: seen.score)
+
+    best = list(together(looks, cancel, threaded=slices.threaded))
+    return [] if cancel() else sorted(best, key=lambda sighting: -sighting.score)
 
 
 def _look(slices: ImageSlices, index: int, support: ForeignSupport) -> Sighting:

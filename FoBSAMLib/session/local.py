@@ -43,6 +43,9 @@ class LocalSession:
     says so, a sentence each, for the last `segment` or `correct`. ``device`` is where it computes.
     """
 
+    #: Whether a structure is followed in two directions at once.
+    threaded = True
+
     def __init__(
         self, generator: str = "fob-lite", segmenter: str = "compact", device: str = "auto"
     ) -> None:
@@ -320,7 +323,13 @@ class LocalSession:
             while len(self._slices) >= IMAGES:
                 self._slices.pop(next(iter(self._slices)))
             self._slices[key] = ImageSlices(
-                volume, axis, generator, segmenter, sparing=self._sparing
+                volume,
+                axis,
+                generator,
+                segmenter,
+                sparing=self._sparing,
+                # Apple's GPUs are not known to serve two threads at once.
+                threaded=self.threaded and self.device != "mps",
             )
         # The image used last goes last: the support's features outlive many queries.
         self._slices[key] = self._slices.pop(key)

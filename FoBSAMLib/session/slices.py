@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -14,49 +13,21 @@ from FoBSAMLib.image.registration import displacement
 from FoBSAMLib.image.volume import ARRAY_AXIS, Axis, Volume
 from FoBSAMLib.image.windows import normalise
 from FoBSAMLib.segmenters.base import Segmenter
+from FoBSAMLib.session.kept import Kept
 
 #: Slices kept at once, and where memory is short: features of 160 slices take 336 MB.
 KEPT, KEPT_SPARING = 160, 8
 #: Bytes of the segmenter's embeddings kept at once, and where memory is short. A slice of SAM, of
 #: whichever encoder, takes 2 MB in bfloat16 and 4 in float32; of SAM 2.1 8 and 16. One is kept.
 EMBEDDED, EMBEDDED_SPARING = 512 << 20, 32 << 20
-#: Slices encoded together. Measured on one and two threads: two take the least time a slice, 15 ms
-#: on two threads, where one alone takes 18 ms and four together 22 ms each.
-AHEAD = 2
-
-T = TypeVar("T")
-
-
-class _Kept(OrderedDict[Any, Any]):
-    """The values used last, up to a number and, of values that have ``nbytes``, to a size."""
-
-    def __init__(self, most: int, most_bytes: int | None = None) -> None:
-        super().__init__()
-        self._most = most
-        self._most_bytes = most_bytes
-
-    def obtain(self, key: Any, make: Callable[[], T]) -> T:
-        value = self[key] if key in self else make()
-        self.keep(key, value)
-        return value
-
-    def keep(self, key: Any, value: Any) -> None:
-        self[key] = value
-        self.move_to_end(key)
-        while len(self) > 1 and (len(self) > self._most or self._too_large()):
-            self.popitem(last=False)
-
-    def _too_large(self) -> bool:
-        if self._most_bytes is None:
-            return False
-        return sum(value.nbytes for value in self.values()) > self._most_bytes
 
 
 class ImageSlices:
     """Normalised slices, their features, their segmenter's embeddings and the motion between
-    neighbours, for one volume along one axis; shared by all structures.
+    neighbours, for one volume along one axis; shared by all structures, and by several threads.
 
-    ``sparing``: with little memory, one slice is encoded at a time and few are kept.
+    ``sparing``: with little memory, one slice is encoded at a time and few are kept. ``threaded``:
+    several threads may use it at once, unless memory is short.
     """
 
     def __init__(
@@ -67,6 +38,7 @@ class ImageSlices:
         segmenter: Segmenter,
         *,
         sparing: bool = False,
+        threaded: bool = True,
     ) -> None:
         self.volume = volume
         self.axis = axis
@@ -76,13 +48,14 @@ class ImageSlices:
         self._image = normalise(volume)
         first = self.image(0)
         self.grid = NetworkGrid(first.shape, volume.slice_spacing(axis))
-        self._ahead = 1 if sparing else AHEAD
-        most = KEPT_SPARING if sparing else KEPT
-        self._networks = _Kept(most)
-        self._features = _Kept(most)
-        self._embeddings = _Kept(most, EMBEDDED_SPARING if sparing else EMBEDDED)
+        self.threaded = threaded and not sparing
+        self._ahead = 1 if sparing else generator.ahead
         self._embed_ahead = 1 if sparing else segmenter.ahead
-        self._motions = _Kept(most)
+        most = KEPT_SPARING if sparing else KEPT
+        self._networks: Kept[np.ndarray] = Kept(most)
+        self._features: Kept[Any] = Kept(most)
+        self._embeddings: Kept[Any] = Kept(most, EMBEDDED_SPARING if sparing else EMBEDDED)
+        self._motions: Kept[np.ndarray] = Kept(most)
 
     def image(self, index: int) -> np.ndarray:
         """A normalised slice, float32 [H, W]."""
@@ -93,26 +66,28 @@ class ImageSlices:
         return self._networks.obtain(index, lambda: self.grid.image_to_network(self.image(index)))
 
     def features(self, index: int, direction: int = 1) -> Any:
-        """The generator's features of a slice; encodes the next ones of a direction with it."""
-        if index not in self._features:
-            ahead = [index + direction * step for step in range(self._ahead)]
-            wanted = [n for n in ahead if 0 <= n < self.count and n not in self._features]
-            encoded = self.generator.encode(np.stack([self.network(n) for n in wanted]))
-            for n, features in zip(wanted, encoded, strict=True):
-                self._features.keep(n, features)
-        return self._features.obtain(index, lambda: None)
+        """The generator's features of a slice; where that is faster, it encodes the next ones of a
+        direction with it."""
+
+        def encode(wanted: Sequence[int]) -> list[Any]:
+            return self.generator.encode(np.stack([self.network(n) for n in wanted]))
+
+        return self._features.obtain_all(self._next(index, direction, self._ahead), encode)
 
     def embedding(self, index: int, direction: int = 0) -> Any:
         """What the segmenter keeps of a slice; on a way in a direction, where the segmenter is
         faster for it, the next slices are embedded with it."""
-        if index not in self._embeddings and direction and self._embed_ahead > 1:
-            ahead = [index + direction * step for step in range(self._embed_ahead)]
-            wanted = [n for n in ahead if 0 <= n < self.count and n not in self._embeddings]
-            embedded = self.segmenter.embed_all([self._own(n) for n in wanted])
-            # The slice at hand last, so that it stays whatever the others take.
-            for n, embedding in reversed(list(zip(wanted, embedded, strict=True))):
-                self._embeddings.keep(n, embedding)
-        return self._embeddings.obtain(index, lambda: self.segmenter.embed(self._own(index)))
+
+        def embed(wanted: Sequence[int]) -> list[Any]:
+            return self.segmenter.embed_all([self._own(n) for n in wanted])
+
+        together = self._embed_ahead if direction else 1
+        return self._embeddings.obtain_all(self._next(index, direction, together), embed)
+
+    def _next(self, index: int, direction: int, together: int) -> list[int]:
+        """A slice and those after it, as far as there are any."""
+        ahead = [index + direction * step for step in range(together)]
+        return [n for n in ahead if 0 <= n < self.count]
 
     def _own(self, index: int) -> np.ndarray:
         """A slice in its full resolution: [H, W] normalised, or the colours of a photograph."""

@@ -15,6 +15,8 @@ def run(idle: float) -> NoReturn:
 
 def _create(generator: str, segmenter: str, device: str) -> Session:
     # torch comes with it: the greeting has left by now.
+    from FoBSAMLib.models.device import divide_cores
     from FoBSAMLib.session.local import LocalSession
 
+    divide_cores()
     return LocalSession(generator, segmenter, device)

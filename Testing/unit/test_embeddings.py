@@ -87,11 +87,14 @@ def test_slices_are_embedded_in_their_own_resolution(prepared):
     session.set_image(volume)
     drawn = (phantom.drawn() == phantom.BALL).repeat(5, axis=1).repeat(5, axis=2)
     session.set_supports(Support.from_masks(volume, {"ball": drawn}, "k"))
-    found = next(session.segment())
-    ((image,),) = segmenter.asked
-    assert image.shape == large.shape[1:]
-    expected = large[found.index].astype(np.float64)
-    assert np.corrcoef(image.ravel(), expected.ravel())[0, 1] > 0.99
+    found = {result.index for result in session.segment() if result.mask.any()}
+    likeliest = set()
+    for (image,) in segmenter.asked:
+        assert image.shape == large.shape[1:]
+        alike = [np.corrcoef(image.ravel(), other.ravel())[0, 1] for other in large]
+        assert max(alike) > 0.99
+        likeliest.add(int(np.argmax(alike)))
+    assert found <= likeliest
 
 
 def test_slices_ahead_are_embedded_together_and_give_the_same(prepared):

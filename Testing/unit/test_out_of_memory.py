@@ -19,6 +19,8 @@ TO_CPU = "Out of memory on {}: went on on the CPU."
 class Hungry:
     """A generator with room for ``most`` slices at a time; ``calls`` counts its `encode`."""
 
+    ahead = 2
+
     def __init__(self, generator, most: int, after: int = 0) -> None:
         self._generator = generator
         self._most = most
@@ -124,14 +126,14 @@ def test_a_correction_goes_on_with_less(monkeypatch):
 
     def hungry(name: str, device: str = "auto"):
         segmenter = create(name, device)
-        embed = segmenter.embed
+        embed_all = segmenter.embed_all
 
-        def once(image):
+        def once(images):
             if full:
                 raise MemoryError(full.pop())
-            return embed(image)
+            return embed_all(images)
 
-        segmenter.embed = once
+        segmenter.embed_all = once
         return segmenter
 
     monkeypatch.setattr(segmenters, "create", hungry)
