@@ -5,7 +5,7 @@ those found before, and the segmenter draws the mask. The second watches: it car
 along by registration and lets the generator's background points and the random walker find its
 contour again. It has a say in the mask; where the two part, or where carrying the mask straight
 back to the annotated slice does not meet the annotation, the structure has ended or the mask is
-wrong.
+wrong. Fast generators go without the second.
 """
 
 from __future__ import annotations
@@ -25,8 +25,6 @@ from FoBSAMLib.prompts import Prompts
 from FoBSAMLib.segmenters.random_walker import CompactSegmenter
 from FoBSAMLib.session.slices import ImageSlices
 
-#: Slices found before that are remembered beside the annotated one.
-RECENT = 2
 #: The watching chain decides between these distances inside and outside the carried mask, in
 #: pixels of the 256×256 grid.
 WATCH_INSIDE, WATCH_OUTSIDE = 5.0, 3.0
@@ -49,14 +47,15 @@ class Evidence:
     """What speaks for or against the structure in a slice; see `presence.judge`.
 
     ``cycle`` and ``watch_cycle``: Dice with the annotation of each chain's mask carried straight
-    back; ``agreement``: Dice of the two chains; ``distance`` from the annotated slice in mm;
+    back; ``agreement``: Dice of the two chains; both None where nothing watches; ``distance`` from
+    the annotated slice in mm;
     ``shift``: how far the mask's mean intensity is from the annotated one's, in its standard
     deviations; ``presence`` and ``quality``: the generator's own word, None where it has none.
     """
 
     cycle: float
-    watch_cycle: float
-    agreement: float
+    watch_cycle: float | None
+    agreement: float | None
     distance: float
     shift: float
     presence: float | None
@@ -112,14 +111,16 @@ class Chain:
         features = slices.features(index, direction)
         memory = [*self.others, self.annotated, *self.recent]
         proposal = slices.generator.propose(features, memory)
-        self._carry_watch(index, proposal.prompts)
+        watched = slices.generator.watched
+        if watched:
+            self._carry_watch(index, proposal.prompts)
         proposal = _guided(proposal, self.guide(index))
-        if proposal.probability is not None:
+        if watched and proposal.probability is not None:
             both = (1 - WATCH_SHARE) * proposal.probability + WATCH_SHARE * self.watch
             proposal = replace(proposal, probability=both)
         prompts, probability = segment_slice(slices, index, proposal, direction)
         item = Remembered(features, slices.grid.mask_to_network(probability))
-        self.recent = [*self.recent, item][-RECENT:]
+        self.recent = [*self.recent, item][-slices.generator.recent :]
         self.at, self.proposal = index, proposal
         return Found(index, probability, prompts, proposal.quality)
 
@@ -143,21 +144,16 @@ class Chain:
 
     def weigh(self) -> Evidence:
         """What speaks for or against the structure in the slice of the last `step`."""
-        mask, watch = self.recent[-1].inside, self.watch >= 0.5
-        back = carry_back(
-            self.slices,
-            self.source,
-            self.annotated.features,
-            self.recent[-1].features,
-            [mask, watch],
-        )
-        cycle, watch_cycle = (dice(one, self.annotated.inside) for one in back)
+        last = self.recent[-1]
+        masks = [last.inside, *([self.watch >= 0.5] if self.slices.generator.watched else [])]
+        back = carry_back(self.slices, self.source, self.annotated.features, last.features, masks)
+        cycle, *watch_cycle = (dice(one, self.annotated.inside) for one in back)
         return Evidence(
             cycle=cycle,
-            watch_cycle=watch_cycle,
-            agreement=dice(mask, watch),
+            watch_cycle=watch_cycle[0] if watch_cycle else None,
+            agreement=dice(*masks) if watch_cycle else None,
             distance=abs(self.at - self.source) * self.slices.volume.step(self.slices.axis),
-            shift=self._shift(mask),
+            shift=self._shift(masks[0]),
             presence=self.proposal.presence if self.proposal else None,
             quality=self.proposal.quality if self.proposal else None,
         )

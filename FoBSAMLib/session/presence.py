@@ -31,6 +31,8 @@ SURE = 0.98
 #: fitted on an earlier generator, between two slices by hand.
 PRESENCE = np.array([2.48, 0.0, 0.08, -2.35, 0.37, 0.44, 0.2])
 CONFIDENCE = np.array([4.71, 0.31, 0.98, -1.79, -3.96, 0.08, 0.75])
+PRESENCE_UNWATCHED = np.array([2.48, -2.35, 0.37, 0.44, 0.2])
+CONFIDENCE_UNWATCHED = np.array([4.71, -1.79, -3.96, 0.08, 0.75])
 PRESENCE_BY_POINTS = np.array([3.76, 2.39, 1.23, -4.12, 0.12])
 CONFIDENCE_BY_POINTS = np.array([4.05, 1.34, 3.29, -3.24, -3.98])
 BETWEEN = np.array([0.82, -1.16, -0.08, 1.6])
@@ -56,29 +58,34 @@ class Between:
 
 
 def features(evidence: Evidence) -> np.ndarray:
-    """Evidence as the rules weigh it: [7], [5] without the generator's own word."""
-    cycles = (evidence.cycle, evidence.watch_cycle)
-    x = [*cycles, evidence.agreement, min(evidence.distance, FAR) / 100, 1.0]
+    """Evidence as the rules weigh it: [7], [5] without the generator's own word or unwatched."""
+    chains = (evidence.cycle, evidence.watch_cycle, evidence.agreement)
+    x = [*_known(*chains), min(evidence.distance, FAR) / 100, 1.0]
     return np.array([*x, *_own_word(evidence.presence, evidence.quality)])
 
 
 def features_between(evidence: Between) -> np.ndarray:
     """The same between two annotated slices: [4], [3] without the generator's own word."""
     x = [evidence.agreement, min(evidence.distance, FAR) / 100, 1.0]
-    known = [quality for quality in evidence.qualities if quality is not None]
+    known = _known(*evidence.qualities)
     return np.array([*x, *_own_word(float(np.mean(known)) if known else None)])
 
 
+def _known(*values: float | None) -> list[float]:
+    return [value for value in values if value is not None]
+
+
 def _own_word(*probabilities: float | None) -> list[float]:
-    known = [p for p in probabilities if p is not None]
-    return [float(logit(np.clip(p, 1 - SURE, SURE))) for p in known]
+    return [float(logit(np.clip(p, 1 - SURE, SURE))) for p in _known(*probabilities)]
 
 
 def judge(evidence: Evidence) -> Verdict:
     """Presence and confidence of one slice on a way outward from an annotated one."""
     x = features(evidence)
     rules = (PRESENCE, CONFIDENCE)
-    if len(x) == len(PRESENCE_BY_POINTS):
+    if evidence.agreement is None:
+        rules = (PRESENCE_UNWATCHED, CONFIDENCE_UNWATCHED)
+    elif evidence.quality is None:
         rules = (PRESENCE_BY_POINTS, CONFIDENCE_BY_POINTS)
     presence, confidence = (float(expit(x @ rule)) for rule in rules)
     if evidence.shift > ALIEN:  # no more is known then than that this is something else

@@ -48,7 +48,9 @@ def collect(folder: Path, generator: str) -> list[Row]:
         dataset = find_dataset(name, folder)
         for subject in subjects:
             case = dataset.read(subject)
-            slices = ImageSlices(case.volume, "k", model, segmenters.create("compact"))
+            slices = ImageSlices(
+                case.volume, "k", model, segmenters.create("compact"), threaded=False
+            )
             for organ, truth in case.masks.items():
                 found = [*outward(slices, truth), *between(slices, truth)]
                 rows += [{"case": f"{name} {subject}", "organ": organ, **row} for row in found]
@@ -107,8 +109,12 @@ def _overlap(mask: np.ndarray, truth: np.ndarray) -> Mapping[str, Any]:
 
 def fit(x: np.ndarray, good: np.ndarray) -> np.ndarray:
     """Weights of a logistic rule; distance never speaks for a mask, all else never against it."""
-    outward = ((0, None),) * 3 + ((None, 0), (None, None)) + ((0, None),) * 2
-    bounds = outward if x.shape[1] == len(outward) else outward[2:6]
+    for_it, distance, free = (0, None), (None, 0), (None, None)
+    bounds = {
+        7: [for_it] * 3 + [distance, free] + [for_it] * 2,
+        5: [for_it, distance, free] + [for_it] * 2,  # unwatched
+        4: [for_it, distance, free, for_it],  # between two annotated slices
+    }[x.shape[1]]
 
     def loss(w: np.ndarray) -> tuple[float, np.ndarray]:
         z = x @ w
