@@ -21,7 +21,7 @@ ThreadsOption = Annotated[
 ]
 ImageOption = Annotated[
     Path | None,
-    typer.Option(metavar="IMAGE", help="Whose middle slices.", show_default="the demo's chest CT"),
+    typer.Option(metavar="IMAGE", help="Which image.", show_default="the demo's chest CT"),
 ]
 
 
@@ -83,6 +83,41 @@ def paper(
     _show(
         "paper",
         lambda progress: bench.run(device, repeats, image, weights, progress),
+        bench.table,
+        json,
+    )
+
+
+@app.command()
+def slices(
+    repeats: RepeatsOption = 3,
+    image: ImageOption = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(metavar="LABELMAP", help="The known structures in IMAGE.", show_default=False),
+    ] = None,
+    structure: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="N|NAME", help="Only this one; may be repeated.", show_default="three, or all"
+        ),
+    ] = None,
+    large: Annotated[
+        bool, typer.Option("--large", help="Also a CT of 600×512×512: minutes.")
+    ] = False,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
+    json: JsonOption = None,
+) -> None:
+    """The default model from file to file, and where its time and memory go."""
+    _limit(threads)
+    from FoBSAMLib.bench import slices as bench
+
+    _show(
+        "slices",
+        lambda progress: bench.run(
+            device, repeats, image, labels, structure or (), large, progress
+        ),
         bench.table,
         json,
     )
