@@ -33,7 +33,7 @@ from FoBSAMLib.models.device import choose_device, fast_dtype
 from FoBSAMLib.prompts import Prompts
 
 ARCHITECTURES = ("vit_b", "vit_l", "vit_h", "sam2.1-tiny")
-#: Slices a mask of which is compared, and points of each kind that ask for it.
+#: At most so many slices of which a mask is compared, and points of each kind that ask for it.
 COMPARED, POINTS = 4, 10
 #: Slices of an image that are taken.
 SLICES = 16
@@ -85,7 +85,7 @@ def run(
         "batch": batch,
         "seconds_a_slice": {name: round(median(taken), 5) for name, taken in seconds.items()},
         "ratio": ratio(seconds["usual"], seconds["ours"]),
-        "iou": _agreement(usual, ours, slices),
+        "iou": _agreement(usual, ours, slices, min(rounds, COMPARED)),
         "embedding_bytes": ours.embed(slices[0]).nbytes,
         "measured": seconds,
     }
@@ -187,11 +187,11 @@ def _some(slices: list[np.ndarray], count: int) -> list[np.ndarray]:
     return [slices[n % len(slices)] for n in range(count)]
 
 
-def _agreement(usual: Any, ours: Any, slices: list[np.ndarray]) -> dict[str, float]:
+def _agreement(usual: Any, ours: Any, slices: list[np.ndarray], count: int) -> dict[str, float]:
     """IoU of both ways' masks from the same points, in several slices."""
     random = np.random.default_rng(0)
     found = []
-    for image in slices[:: max(1, len(slices) // COMPARED)][:COMPARED]:
+    for image in slices[:: max(1, len(slices) // count)][:count]:
         size = np.array(image.shape[1::-1])
         background, foreground = (random.random((2, POINTS, 2)) * (size - 1)).astype(np.float32)
         prompts = Prompts(background, foreground)

@@ -76,7 +76,9 @@ def run(
         chosen = known.select(structures or (() if image else DEMO))
         support = _support(volume, {one: known.mask(one) for one in chosen})
         session = LocalSession(device=device)
-        _segment(session, _another(volume, 0), support)  # all is loaded and warm
+        drawn = support.indices(support.structures[0])[0]
+        near = range(max(0, drawn - 1), drawn + 2)
+        _segment(session, _another(volume, 0), support, slices=near)  # all is loaded and warm
         measured: dict[str, list[float]] = {}
         for turn in range(rounds):
             progress(turn, total)
@@ -247,9 +249,10 @@ def _write_large(folder: Path, volume: Volume, support: Support) -> tuple[Path, 
     """Image and support enlarged to `LARGE` by repeating voxels."""
     places = np.ix_(*(np.arange(n) * m // n for n, m in zip(LARGE, volume.shape, strict=True)))
     first = support.structures[0]
-    at = support.indices(first)[0] * LARGE[0] // volume.shape[0]
+    (source,) = support.indices(first)
+    (at, *_), *_ = np.nonzero(places[0] == source)
     drawn = np.zeros(LARGE, np.uint8)
-    drawn[at] = support.whole(first)[places][at]
+    drawn[at] = support.mask(first, source)[places[1][0], places[2][0]]
     image, labels = folder / "large.nrrd", folder / "support.nrrd"
     for path, array in ((image, volume.array[places].astype(np.int16)), (labels, drawn)):
         written = sitk.GetImageFromArray(array)
