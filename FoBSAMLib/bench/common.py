@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -61,9 +61,10 @@ def surroundings(device: torch.device) -> dict[str, Any]:
     }
 
 
-def table(heading: str, rows: list[tuple[str, str]]) -> str:
-    """Two columns as Markdown."""
-    return "\n".join([f"| {heading} | |", "|---|--:|", *(f"| {a} | {b} |" for a, b in rows)])
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns as Markdown, the first of which says what the others hold."""
+    lines = [headings, ["---", *["--:"] * (len(headings) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _processor() -> str:

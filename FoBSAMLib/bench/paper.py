@@ -140,7 +140,7 @@ def table(document: dict[str, Any]) -> str:
             for count, taken in by_supports
         ),
     ]
-    return table_of(f"the paper's generator, {document['machine']['processor']}", rows)
+    return table_of((f"the paper's generator, {document['machine']['processor']}", ""), rows)
 
 
 def _slices(image: str | Path | None) -> np.ndarray:

@@ -117,7 +117,7 @@ def table(document: dict[str, Any]) -> str:
             ("compiling pays after", f"{pays} slices" if pays else "never"),
         ]
     heading = f"{document['architecture']}, {document['machine']['processor']}"
-    return table_of(heading, rows)
+    return table_of((heading, ""), rows)
 
 
 class _Usual:
