@@ -382,7 +382,7 @@ def peaks(heat: Tensor) -> np.ndarray:
     full = functional.interpolate(heat, size=(SIZE, SIZE), mode="bilinear").flatten(2)
     most = full.amax(-1, keepdim=True)
     # Not argmax: on a GPU it may give any of equal values.
-    places = torch.arange(SIZE**2, device=heat.device)
+    places = torch.arange(SIZE**2, dtype=torch.int32, device=heat.device)
     first = torch.where(full == most, places, SIZE**2 - 1).amin(-1) * (most[..., 0] > 0)
     return _on_slice(first.cpu().numpy())
 
