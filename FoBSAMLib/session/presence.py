@@ -31,8 +31,8 @@ SURE = 0.98
 #: fitted on an earlier generator, between two slices by hand.
 PRESENCE = np.array([2.48, 0.0, 0.08, -2.35, 0.37, 0.44, 0.2])
 CONFIDENCE = np.array([4.71, 0.31, 0.98, -1.79, -3.96, 0.08, 0.75])
-PRESENCE_UNWATCHED = np.array([2.48, -2.35, 0.37, 0.44, 0.2])
-CONFIDENCE_UNWATCHED = np.array([4.71, -1.79, -3.96, 0.08, 0.75])
+PRESENCE_UNWATCHED = np.array([2.11, -1.93, 0.85, 0.4, 0.16])
+CONFIDENCE_UNWATCHED = np.array([5.38, -1.42, -3.77, 0.0, 1.41])
 PRESENCE_BY_POINTS = np.array([3.76, 2.39, 1.23, -4.12, 0.12])
 CONFIDENCE_BY_POINTS = np.array([4.05, 1.34, 3.29, -3.24, -3.98])
 BETWEEN = np.array([0.82, -1.16, -0.08, 1.6])
