@@ -47,10 +47,6 @@ class Generator(Protocol):
     weights: str
     #: Slices encoded together, where that is faster.
     ahead: int
-    #: Slices found before that a chain remembers beside the annotated one.
-    recent: int
-    #: Whether a second chain watches the first, see `FoBSAMLib.session.chain`.
-    watched: bool
 
     def encode(self, slices: np.ndarray) -> list[Any]:
         """Features of z-scored slices, float32 [n, 256, 256], one entry a slice."""

@@ -34,10 +34,7 @@ class FobLiteGenerator:
 
     name = "fob-lite"
 
-    def __init__(
-        self, model: FobLite, device: torch.device, weights: str = "", *, fast: bool = False
-    ) -> None:
-        """``fast``: half the time, for less of a memory and no second chain."""
+    def __init__(self, model: FobLite, device: torch.device, weights: str = ""):
         self.model = model.to(device).eval()
         self.model.encoder.fold()
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -45,8 +42,6 @@ class FobLiteGenerator:
         # On a CPU two together take as long as one after the other.
         self.ahead = BATCH if device.type == "cuda" else 1
         self.weights = weights
-        self.recent = 1 if fast else 2
-        self.watched = not fast
 
     @torch.inference_mode()
     def encode(self, slices: np.ndarray) -> list[Features]:

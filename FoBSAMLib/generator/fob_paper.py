@@ -20,8 +20,6 @@ class FobPaperGenerator:
     """
 
     name = "fob-paper"
-    recent = 2
-    watched = True
 
     def __init__(self, model: CompatibleFoB, weights: str = ""):
         model.speed_up()

@@ -11,12 +11,9 @@ from FoBSAMLib.generator.base import Generator
 from FoBSAMLib.models.device import choose_device
 from FoBSAMLib.models.paths import resource
 
-#: Weights that come with FoBSAM: the default's, which are also those of the fast one, and those
-#: that no organ label had a part in.
-FAST = "fob-lite-fast"
+#: Weights that come with FoBSAM: the default, and those that no organ label had a part in.
 SHIPPED = {
     "fob-lite": "weights/fob-lite.safetensors",
-    FAST: "weights/fob-lite.safetensors",
     "fob-lite-self": "weights/fob-lite-self.safetensors",
 }
 NAMES = (*SHIPPED, "fob-paper")
@@ -25,9 +22,8 @@ NAMES = (*SHIPPED, "fob-paper")
 def create(name: str, device: str = "auto") -> Generator:
     """The generator called ``name``, computing on ``device``.
 
-    ``fob-lite`` uses its shipped weights, ``fob-lite:FILE`` others; ``fob-lite-fast`` takes half
-    the time; ``fob-lite-self`` has weights trained without organ labels; ``fob-paper:FILE`` is the
-    paper's network with one of its checkpoints.
+    ``fob-lite`` uses its shipped weights, ``fob-lite:FILE`` others; ``fob-lite-self`` those trained
+    without organ labels; ``fob-paper:FILE`` is the paper's network with one of its checkpoints.
     Raises ``FoBSAMError``: ``bad_request`` for an
     unknown name (the nearest is named), ``weights_missing``, ``weights_corrupt``.
     """
@@ -52,8 +48,7 @@ def _fob_lite(name: str, path: Path, device: str) -> Generator:
     _require(path)
     model = FobLite()
     load_into(model, load_checkpoint(path), path)
-    chosen = choose_device(device)
-    generator = FobLiteGenerator(model, chosen, _sha256(path), fast=name == FAST)
+    generator = FobLiteGenerator(model, choose_device(device), _sha256(path))
     generator.name = name
     return generator
 

@@ -1,11 +1,12 @@
-"""Following one structure from slice to slice, by two unlike chains.
+"""Following one structure from slice to slice.
 
-The first chain finds the contour: the generator matches each slice against the annotated one and
-those found before, and the segmenter draws the mask. The second watches: it carries the mask
-along by registration and lets the generator's background points and the random walker find its
-contour again. It has a say in the mask; where the two part, or where carrying the mask straight
-back to the annotated slice does not meet the annotation, the structure has ended or the mask is
-wrong. Fast generators go without the second.
+The generator matches each slice against the annotated one and the one found before, and the
+segmenter draws the mask. Where carrying it straight back to the annotated slice does not meet the
+annotation, the structure has ended or the mask is wrong.
+
+A generator that gives points alone, with no word on its own masks, is watched by a second, unlike
+chain: it carries the mask along by registration and lets the generator's background points and
+the random walker find its contour again. Where the two part, something is wrong, too.
 """
 
 from __future__ import annotations
@@ -25,13 +26,11 @@ from FoBSAMLib.prompts import Prompts
 from FoBSAMLib.segmenters.random_walker import CompactSegmenter
 from FoBSAMLib.session.slices import ImageSlices
 
+#: Slices found before that are remembered beside the annotated one.
+RECENT = 1
 #: The watching chain decides between these distances inside and outside the carried mask, in
 #: pixels of the 256×256 grid.
 WATCH_INSIDE, WATCH_OUTSIDE = 5.0, 3.0
-#: How much the watching chain counts in the mask, beside the generator's probability. One annotated
-#: slice, organ slices, four organs of CHAOS 15 and of SABS 10: 0.2 gives 0.871 and 0.901, 0.4
-#: gives 0.860 and 0.893.
-WATCH_SHARE = 0.2
 #: Least standard deviation, in z-scores, by which intensities are compared.
 FLAT = 0.15
 #: At least this share of the mask's depth stays a seed, so that thin structures keep one.
@@ -102,6 +101,7 @@ class Chain:
         self.watch = self.annotated.inside.astype(np.float32)
         self.at = source
         self.proposal: Proposal | None = None
+        self.watched = False
         self.watch_walker = CompactSegmenter()
 
     def step(self, index: int) -> Found:
@@ -111,16 +111,13 @@ class Chain:
         features = slices.features(index, direction)
         memory = [*self.others, self.annotated, *self.recent]
         proposal = slices.generator.propose(features, memory)
-        watched = slices.generator.watched
-        if watched:
+        self.watched = proposal.quality is None
+        if self.watched:
             self._carry_watch(index, proposal.prompts)
         proposal = _guided(proposal, self.guide(index))
-        if watched and proposal.probability is not None:
-            both = (1 - WATCH_SHARE) * proposal.probability + WATCH_SHARE * self.watch
-            proposal = replace(proposal, probability=both)
         prompts, probability = segment_slice(slices, index, proposal, direction)
         item = Remembered(features, slices.grid.mask_to_network(probability))
-        self.recent = [*self.recent, item][-slices.generator.recent :]
+        self.recent = [*self.recent, item][-RECENT:]
         self.at, self.proposal = index, proposal
         return Found(index, probability, prompts, proposal.quality)
 
@@ -144,18 +141,18 @@ class Chain:
 
     def weigh(self) -> Evidence:
         """What speaks for or against the structure in the slice of the last `step`."""
-        last = self.recent[-1]
-        masks = [last.inside, *([self.watch >= 0.5] if self.slices.generator.watched else [])]
+        last, proposal = self.recent[-1], self.proposal
+        masks = [last.inside, *([self.watch >= 0.5] if self.watched else [])]
         back = carry_back(self.slices, self.source, self.annotated.features, last.features, masks)
         cycle, *watch_cycle = (dice(one, self.annotated.inside) for one in back)
         return Evidence(
             cycle=cycle,
-            watch_cycle=watch_cycle[0] if watch_cycle else None,
-            agreement=dice(*masks) if watch_cycle else None,
+            watch_cycle=watch_cycle[0] if self.watched else None,
+            agreement=dice(*masks) if self.watched else None,
             distance=abs(self.at - self.source) * self.slices.volume.step(self.slices.axis),
-            shift=self._shift(masks[0]),
-            presence=self.proposal.presence if self.proposal else None,
-            quality=self.proposal.quality if self.proposal else None,
+            shift=self._shift(last.inside),
+            presence=proposal.presence if proposal else None,
+            quality=proposal.quality if proposal else None,
         )
 
     def _shift(self, mask: np.ndarray) -> float:

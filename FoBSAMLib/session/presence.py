@@ -16,7 +16,7 @@ from scipy.special import expit, logit
 from FoBSAMLib.session.chain import Evidence
 
 #: A way outward ends where the presence falls below this. On the subjects of the fit the Dice over
-#: the volume hardly depends on it from 0.3 to 0.7 (0.675 to 0.680, seventeen structures).
+#: the volume hardly depends on it from 0.3 to 0.6 (0.692; 0.682 at 0.7; seventeen structures).
 PRESENT = 0.65
 #: Farther than this from the annotated slice, in mm, distance says no more: structures are of all
 #: lengths.
@@ -29,10 +29,8 @@ SURE = 0.98
 
 #: Weights of the features below, with the generator's own word and without it; the latter were
 #: fitted on an earlier generator, between two slices by hand.
-PRESENCE = np.array([2.48, 0.0, 0.08, -2.35, 0.37, 0.44, 0.2])
-CONFIDENCE = np.array([4.71, 0.31, 0.98, -1.79, -3.96, 0.08, 0.75])
-PRESENCE_UNWATCHED = np.array([2.11, -1.93, 0.85, 0.4, 0.16])
-CONFIDENCE_UNWATCHED = np.array([5.38, -1.42, -3.77, 0.0, 1.41])
+PRESENCE = np.array([2.11, -1.93, 0.85, 0.4, 0.16])
+CONFIDENCE = np.array([5.38, -1.42, -3.77, 0.0, 1.41])
 PRESENCE_BY_POINTS = np.array([3.76, 2.39, 1.23, -4.12, 0.12])
 CONFIDENCE_BY_POINTS = np.array([4.05, 1.34, 3.29, -3.24, -3.98])
 BETWEEN = np.array([0.82, -1.16, -0.08, 1.6])
@@ -58,7 +56,8 @@ class Between:
 
 
 def features(evidence: Evidence) -> np.ndarray:
-    """Evidence as the rules weigh it: [7], [5] without the generator's own word or unwatched."""
+    """Evidence as the rules weigh it, [5]: the cycle, then with the generator's own word distance,
+    1, presence and quality, without it what the watching chain says, distance and 1."""
     chains = (evidence.cycle, evidence.watch_cycle, evidence.agreement)
     x = [*_known(*chains), min(evidence.distance, FAR) / 100, 1.0]
     return np.array([*x, *_own_word(evidence.presence, evidence.quality)])
@@ -83,9 +82,7 @@ def judge(evidence: Evidence) -> Verdict:
     """Presence and confidence of one slice on a way outward from an annotated one."""
     x = features(evidence)
     rules = (PRESENCE, CONFIDENCE)
-    if evidence.agreement is None:
-        rules = (PRESENCE_UNWATCHED, CONFIDENCE_UNWATCHED)
-    elif evidence.quality is None:
+    if evidence.quality is None:
         rules = (PRESENCE_BY_POINTS, CONFIDENCE_BY_POINTS)
     presence, confidence = (float(expit(x @ rule)) for rule in rules)
     if evidence.shift > ALIEN:  # no more is known then than that this is something else

@@ -10,14 +10,15 @@ from FoBSAMLib.session.chain import Evidence
 from FoBSAMLib.session.presence import PRESENT, Between, judge, judge_between
 from FoBSAMLib.session.warning import UNSURE
 
-GOOD = Evidence(0.92, 0.9, 0.95, distance=10, shift=0.5, presence=0.98, quality=0.93)
-LOST = Evidence(0.1, 0.1, 0.3, distance=40, shift=1, presence=0.1, quality=0.3)
+GOOD = Evidence(0.92, None, None, distance=10, shift=0.5, presence=0.98, quality=0.93)
+LOST = Evidence(0.1, None, None, distance=40, shift=1, presence=0.1, quality=0.3)
 BESIDE = Between(agreement=0.95, distance=10, qualities=(0.93, 0.9))
 
 
 def without_word(evidence):
     """As of a generator that gives points alone."""
-    return replace(evidence, presence=None, quality=None)
+    alike = 0.9 if evidence is GOOD else 0.2
+    return replace(evidence, watch_cycle=alike, agreement=alike, presence=None, quality=None)
 
 
 @pytest.mark.parametrize("good", [GOOD, without_word(GOOD)])
@@ -28,17 +29,19 @@ def test_chains_that_agree_near_the_annotation_are_sure(good):
 
 
 @pytest.mark.parametrize(
-    "worse",
+    ("good", "worse"),
     [
-        {"cycle": 0.2},
-        {"agreement": 0.2},
-        {"distance": 70},
-        {"quality": 0.3},
-        {"presence": 0.1, "quality": 0.2},
+        (GOOD, {"cycle": 0.2}),
+        (GOOD, {"distance": 70}),
+        (GOOD, {"quality": 0.3}),
+        (GOOD, {"presence": 0.1, "quality": 0.2}),
+        (without_word(GOOD), {"cycle": 0.2}),
+        (without_word(GOOD), {"watch_cycle": 0.2}),
+        (without_word(GOOD), {"agreement": 0.2}),
     ],
 )
-def test_whatever_speaks_against_it_lowers_confidence(worse):
-    assert judge(replace(GOOD, **worse)).confidence < judge(GOOD).confidence
+def test_whatever_speaks_against_it_lowers_confidence(good, worse):
+    assert judge(replace(good, **worse)).confidence < judge(good).confidence
 
 
 @pytest.mark.parametrize("worse", [{"cycle": 0.2}, {"distance": 70}, {"presence": 0.1}])
