@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
-from FoBSAMLib import cli_bench
+from FoBSAMLib import cli_bench, cli_models
 from FoBSAMLib.cli_options import (
     GENERATOR_HELP,
     SEGMENTER_HELP,
@@ -386,6 +386,7 @@ def evaluate(
 
 app.command()(train)
 app.add_typer(cli_bench.app, name="bench")
+app.add_typer(cli_models.app, name="models")
 
 
 @app.command()

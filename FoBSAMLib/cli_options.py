@@ -7,7 +7,10 @@ from typing import Annotated, Literal
 import typer
 
 # Names are written out: the registries would have to import torch to be asked for them.
-GENERATOR_HELP = "What finds the prompts: fob-lite, fob-lite-fast, fob-lite-self or fob-paper:FILE."
+GENERATOR_HELP = (
+    "What finds the prompts: fob-lite, fob-lite-self, fob-paper:FILE, or "
+    "fob-paper:sabs:0 (a published fold, see fobsam models)."
+)
 SEGMENTER_HELP = (
     "What turns prompts into masks: compact, random-walker, sam-vit-b, sam-vit-l, sam-vit-h, "
     "sam2.1-tiny or sam-med2d."

@@ -8,7 +8,15 @@ from collections.abc import Callable, Iterator
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 #: Seconds from one plain line to the next.
 PLAIN_INTERVAL = 10.0
@@ -16,15 +24,20 @@ PLAIN_INTERVAL = 10.0
 ProgressCallback = Callable[..., None]
 
 
+def show_bytes(what: str) -> contextlib.AbstractContextManager[ProgressCallback]:
+    """As `show_progress`, for bytes."""
+    return show_progress(what, DownloadColumn())
+
+
 @contextlib.contextmanager
-def show_progress(what: str) -> Iterator[ProgressCallback]:
+def show_progress(what: str, count: ProgressColumn | None = None) -> Iterator[ProgressCallback]:
     """A callback ``(done, total, …)`` that shows how far the work on ``what`` is; called with
     ``doing``, it shows what is being done meanwhile, ``done`` and ``total`` as they were."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _plain_lines(what, console)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), count or MofNCompleteColumn())
     left = TimeRemainingColumn(elapsed_when_finished=True)
     with Progress(*columns, left, console=console, transient=True) as bar:
         task = bar.add_task(what, total=None)

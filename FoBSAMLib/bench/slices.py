@@ -1,4 +1,4 @@
-"""What a slice costs here with the default model and the fast one, and where the time goes."""
+"""What a slice costs here with the default model, and where the time goes."""
 
 from __future__ import annotations
 
@@ -29,8 +29,7 @@ from FoBSAMLib.image.segmentation import Segmentation, Structure
 from FoBSAMLib.models.device import choose_device, divide_cores
 from FoBSAMLib.session.results import SliceResult
 
-#: The default model, and the fast one.
-GENERATORS = ("fob-lite", "fob-lite-fast")
+GENERATORS = ("fob-lite",)
 #: Structures of the demo's chest CT.
 DEMO = ("right lung", "left lung", "lumbar vertebral column")
 #: How often the volume is repeated, and how many slices are annotated, to see how cost grows.
@@ -40,7 +39,6 @@ LARGE = (600, 512, 512)
 #: What each figure is asked to be at most; of the generators, milliseconds a slice.
 WANTED = {
     "fob-lite": {"first_ms": 120, "further_ms": 80},
-    "fob-lite-fast": {"first_ms": 50, "further_ms": 50},
     "first_result_seconds": 3,
     "peak_gb": 1.5,
     "large_peak_gb": 4,

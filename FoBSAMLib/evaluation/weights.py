@@ -21,7 +21,6 @@ from FoBSAMLib.evaluation.settings import Settings, labels
 from FoBSAMLib.evaluation.tool import resolve
 from FoBSAMLib.generator import registry as generators
 from FoBSAMLib.models.checkpoints import training_record
-from FoBSAMLib.models.paths import resource
 from FoBSAMLib.segmenters import registry as segmenters
 
 #: What the document repeats of a training record.
@@ -122,7 +121,7 @@ def _describe(
     kind, _, file = name.partition(":")
     if kind not in generators.NAMES or not (file or kind in generators.SHIPPED):
         generators.create(name)  # says what is wrong
-    path = Path(file).expanduser() if file else resource(generators.SHIPPED[kind])
+    path = generators.weights_file(name)
     if not path.is_file():
         generators.create(name)
     record = training_record(path)
@@ -133,7 +132,7 @@ def _describe(
             _check_subjects(name, record, dataset, use.unseen)
         _check_origin(name, record, settings, use.organs)
     known = {key: record.get(key) if record else None for key in KEPT}
-    shown = f"{kind}:{path.name}" if file else kind
+    shown = f"{kind}:{path.name}" if file and Path(file).name == path.name else name
     sha256 = pooch.file_hash(str(path))
     return {"name": shown, "sha256": sha256, **known, "serves": use.plain()}
 

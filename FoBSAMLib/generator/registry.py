@@ -10,6 +10,7 @@ from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.generator.base import Generator
 from FoBSAMLib.models.device import choose_device
 from FoBSAMLib.models.paths import resource
+from FoBSAMLib.models.published import fold_file
 
 #: Weights that come with FoBSAM: the default, and those that no organ label had a part in.
 SHIPPED = {
@@ -23,21 +24,37 @@ def create(name: str, device: str = "auto") -> Generator:
     """The generator called ``name``, computing on ``device``.
 
     ``fob-lite`` uses its shipped weights, ``fob-lite:FILE`` others; ``fob-lite-self`` those trained
-    without organ labels; ``fob-paper:FILE`` is the paper's network with one of its checkpoints.
+    without organ labels; ``fob-paper:FILE`` is the paper's network with one of its checkpoints,
+    ``fob-paper:sabs:0`` … with a published fold.
     Raises ``FoBSAMError``: ``bad_request`` for an
     unknown name (the nearest is named), ``weights_missing``, ``weights_corrupt``.
     """
-    kind, _, file = name.partition(":")
+    kind = name.partition(":")[0]
     if kind not in NAMES:
         nearest = difflib.get_close_matches(kind, NAMES, n=1, cutoff=0.4)
         hint = f"Did you mean {nearest[0]!r}? " if nearest else ""
         raise FoBSAMError(
             "bad_request", f"There is no generator {kind!r}.", f"{hint}Known: {', '.join(NAMES)}."
         )
+    path = weights_file(name)
     if kind == "fob-paper":
-        return _fob_paper(file, device)
-    path = Path(file).expanduser() if file else resource(SHIPPED[kind])
+        return _fob_paper(path, device)
     return _fob_lite(kind, path, device)
+
+
+def weights_file(name: str) -> Path:
+    """Where `create` reads the weights of a known generator; raises FoBSAMError
+    (``weights_missing``) where the paper's are not named or not here."""
+    kind, _, file = name.partition(":")
+    if kind == "fob-paper" and not file:
+        raise FoBSAMError(
+            "weights_missing",
+            "The paper's network needs one of its checkpoints.",
+            "Give fob-paper:sabs:0 or fob-paper:chaost2:0 (the fold, 0 to 4; see fobsam models), "
+            "or fob-paper:FILE.",
+        )
+    fold = fold_file(file) if kind == "fob-paper" else None
+    return fold or (Path(file).expanduser() if file else resource(SHIPPED[kind]))
 
 
 def _fob_lite(name: str, path: Path, device: str) -> Generator:
@@ -53,17 +70,9 @@ def _fob_lite(name: str, path: Path, device: str) -> Generator:
     return generator
 
 
-def _fob_paper(file: str, device: str) -> Generator:
+def _fob_paper(path: Path, device: str) -> Generator:
     from FoBSAMLib.generator.fob_paper import FobPaperGenerator
 
-    if not file:
-        raise FoBSAMError(
-            "weights_missing",
-            "The paper's network needs one of its checkpoints.",
-            "Give --generator fob-paper:FILE (a ckpt.pth of the Hugging Face repository "
-            "PrimeBo1/FoB_SAM).",
-        )
-    path = Path(file).expanduser()
     _require(path)
     return FobPaperGenerator.from_checkpoint(path, str(choose_device(device)), _sha256(path))
 

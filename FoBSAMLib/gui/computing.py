@@ -16,7 +16,7 @@ from FoBSAMLib.gui.report import report
 from FoBSAMLib.gui.running import Running
 
 #: What can be chosen; the fields take other names too, such as sam-vit-b:FILE.
-GENERATORS = ("fob-lite", "fob-lite-fast")
+GENERATORS = ("fob-lite",)
 SEGMENTERS = ("compact", "random-walker", "sam-vit-b", "sam-vit-l", "sam-vit-h")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 

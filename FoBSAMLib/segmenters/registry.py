@@ -8,11 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from FoBSAMLib.errors import FoBSAMError
-from FoBSAMLib.models.paths import data_folder
+from FoBSAMLib.models.catalogue import find
 from FoBSAMLib.segmenters.base import Segmenter
-
-_SAM_URL = "https://dl.fbaipublicfiles.com/segment_anything/"
-_SAM2_URL = "https://dl.fbaipublicfiles.com/segment_anything_2/092824/"
 
 
 def create(name: str, device: str = "auto") -> Segmenter:
@@ -79,34 +76,20 @@ def _refuse_file(name: str, file: str) -> None:
 
 @dataclass(frozen=True)
 class _PublishedSam:
-    """A SAM whose published weights are expected in the models folder.
-
-    ``sha256`` is None where none is known, ``url`` (of the folder) where there is no address.
-    """
+    """A SAM of the catalogue, whose weights are expected in the models folder."""
 
     name: str
-    file_name: str
-    sha256: str | None
-    url: str | None
 
     def path(self, file: str) -> Path:
         """The weights file: the user's, or the published one where it is expected."""
-        if file:
-            path = Path(file).expanduser()
-            if not path.is_file():
-                raise FoBSAMError(
-                    "weights_missing", f"There is no weights file {path}.", "Check the path."
-                )
-            return path
-        published = data_folder() / "models" / self.file_name
-        if not published.is_file():
-            place = f"{self.url}{self.file_name}" if self.url else "its authors"
+        if not file:
+            return find(self.name).require()
+        path = Path(file).expanduser()
+        if not path.is_file():
             raise FoBSAMError(
-                "weights_missing",
-                f"The weights file {self.file_name} is not in {published.parent}.",
-                f"Get it from {place} and put it there, or name another place: {self.name}:FILE",
+                "weights_missing", f"There is no weights file {path}.", "Check the path."
             )
-        return published
+        return path
 
     def __call__(self, file: str, device: str) -> Segmenter:
         path = self.path(file)
@@ -114,7 +97,7 @@ class _PublishedSam:
 
         chosen = choose_device(device)
         # A file given by the user may be a fine-tuned one: only the published one is compared.
-        sha256 = None if file else self.sha256
+        sha256 = None if file else find(self.name).expected
         if self.name == "sam2.1-tiny":
             from FoBSAMLib.segmenters.sam2 import Sam2Segmenter
 
@@ -129,35 +112,9 @@ class _PublishedSam:
         return SamSegmenter.from_checkpoint(path, architecture, chosen, sha256)
 
 
-_PUBLISHED = (
-    _PublishedSam(
-        "sam-vit-b",
-        "sam_vit_b_01ec64.pth",
-        "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
-        _SAM_URL,
-    ),
-    _PublishedSam(
-        "sam-vit-l",
-        "sam_vit_l_0b3195.pth",
-        "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
-        _SAM_URL,
-    ),
-    _PublishedSam(
-        "sam-vit-h",
-        "sam_vit_h_4b8939.pth",
-        "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
-        _SAM_URL,
-    ),
-    _PublishedSam(
-        "sam2.1-tiny",
-        "sam2.1_hiera_tiny.pt",
-        "7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69",
-        _SAM2_URL,
-    ),
-    _PublishedSam("sam-med2d", "sam-med2d_b.pth", None, None),
-)
+_PUBLISHED = ("sam-vit-b", "sam-vit-l", "sam-vit-h", "sam2.1-tiny", "sam-med2d")
 _FACTORIES: dict[str, Callable[[str, str], Segmenter]] = {
     "compact": _compact,
     "random-walker": _random_walker,
-    **{one.name: one for one in _PUBLISHED},
+    **{name: _PublishedSam(name) for name in _PUBLISHED},
 }

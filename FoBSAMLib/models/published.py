@@ -1,0 +1,54 @@
+"""The paper's checkpoints, one a fold: where they are, and whether their refinement was trained."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from FoBSAMLib.models.catalogue import Model, find
+
+_FOLD = re.compile(r"(sabs|chaost2):([0-4])", re.IGNORECASE)
+_PREFIX = "refine."
+
+
+def fold_file(text: str) -> Path | None:
+    """The checkpoint that ``sabs:0`` … ``chaost2:4`` names; None where it is no such name.
+
+    Raises ``FoBSAMError`` (``weights_missing``) where it is not here.
+    """
+    named = _FOLD.fullmatch(text)
+    return find(f"fob-paper-{named[1].lower()}").require(f"{named[2]}.pth") if named else None
+
+
+def refinement_untrained(weights: dict[str, Any]) -> bool:
+    """Whether a refinement is as it was made: alpha exactly 0.5, norms with 1 and 0."""
+    norms = [f"{_PREFIX}norm{n}" for n in (1, 2, 3)]
+    return (
+        float(weights[f"{_PREFIX}gcn.alpha"]) == 0.5
+        and all(bool((weights[f"{norm}.weight"] == 1).all()) for norm in norms)
+        and all(bool((weights[f"{norm}.bias"] == 0).all()) for norm in norms)
+    )
+
+
+def about_folds(model: Model) -> list[str]:
+    """What is to be said of a model's folds; empty for a model without any."""
+    if not model.members or model.state != "present":
+        return []
+    from FoBSAMLib.models.checkpoints import load_checkpoint  # with torch
+
+    untrained, first, same = [], None, True
+    for name in model.members:
+        weights = load_checkpoint(model.require(name))
+        refinement = {key: one for key, one in weights.items() if key.startswith(_PREFIX)}
+        if f"{_PREFIX}gcn.alpha" not in refinement:
+            return [f"{name} of {model.name} holds no refinement."]
+        if refinement_untrained(refinement):
+            untrained.append(name.partition(".")[0])
+        first = first or refinement
+        same = same and all(bool((first[key] == one).all()) for key, one in refinement.items())
+    if not untrained:
+        return ["The refinement was trained; fob-paper leaves it out all the same."]
+    text = f"The refinement was never trained in the folds {', '.join(untrained)} "
+    text += "(alpha exactly 0.5, norms at 1 and 0"
+    return [text + (", identical in all folds" if same else "") + "): fob-paper leaves it out."]

@@ -1,0 +1,319 @@
+"""Models: downloaded from servers that misbehave, imported, verified, removed."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+import zipfile
+from collections import namedtuple
+
+import pytest
+import torch
+from model_server import ModelServer
+
+from FoBSAMLib.errors import FoBSAMError
+from FoBSAMLib.generator import registry as generators
+from FoBSAMLib.models import catalogue, download, store
+from FoBSAMLib.models.published import about_folds
+
+FAULTS = ["cut", "stall", "long", "404", "500", "circle"]
+
+
+def quiet(*_, **__):
+    pass
+
+
+def weights(value=0.5):
+    """A small checkpoint with a refinement, as bytes."""
+    tensors = {"refine.gcn.alpha": torch.tensor(value), "filler": torch.arange(300_000)}
+    for n in (1, 2, 3):
+        tensors[f"refine.norm{n}.weight"] = torch.ones(4)
+        tensors[f"refine.norm{n}.bias"] = torch.zeros(4)
+    written = io.BytesIO()
+    torch.save(tensors, written)
+    return written.getvalue()
+
+
+def archive(extra=(), value=0.5):
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w") as opened:
+        for fold in range(5):
+            opened.writestr(f"top/FSMIS_train_SABS_cv{fold}/ckpt.pth", weights(value))
+        for name in extra:
+            opened.writestr(name, b"x")
+    return written.getvalue()
+
+
+CONTENT = weights()
+
+
+@pytest.fixture
+def server(monkeypatch, tmp_path):
+    served = ModelServer(CONTENT)
+    entry = {
+        "name": "one",
+        "title": "A model",
+        "kind": "segmenter",
+        "file": "one.pth",
+        "urls": [f"{served.url}/one.pth"],
+        "sha256": hashlib.sha256(CONTENT).hexdigest(),
+        "bytes": len(CONTENT),
+        "licence": "Apache-2.0",
+        "citation": "Nobody",
+    }
+    other = {**entry, "name": "open", "file": "open.pth", "sha256": None, "bytes": None}
+    shipped = json.loads(catalogue.resource("models.json").read_text())["models"]
+    paper = next(one for one in shipped if one["name"] == "fob-paper-sabs")
+    paper |= {"urls": [f"{served.url}/paper.zip"], "about_bytes": 1000}
+    listed = tmp_path / "models.json"
+    listed.write_text(json.dumps({"models": [entry, other, paper]}))
+    monkeypatch.setenv("FOBSAM_CATALOGUE", str(listed))
+    monkeypatch.setenv("FOBSAM_DATA", str(tmp_path / "data"))
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(download, "PATIENCE", (2.0, 0.5))
+    monkeypatch.setattr(download, "PAUSE", 0.01)
+    yield served
+    served.close()
+
+
+def refused(code, call, *arguments):
+    with pytest.raises(FoBSAMError) as caught:
+        call(*arguments)
+    assert caught.value.code == code
+    return str(caught.value)
+
+
+def fobsam(*arguments, **options):
+    command = [sys.executable, "-m", "FoBSAMLib", "models", *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, stdin=subprocess.DEVNULL, **options
+    )
+
+
+def lying_in_folder():
+    """What a user sees there; locks and temporary files begin with a dot."""
+    return sorted(p.name for p in catalogue.models_folder().iterdir() if p.name[0] != ".")
+
+
+def test_downloaded_verified_removed(server):
+    model = catalogue.find("one")
+    told = []
+    store.download(model, lambda *given, **_: told.append(given))
+    assert model.path.read_bytes() == CONTENT
+    assert (len(CONTENT), len(CONTENT)) in told
+    assert lying_in_folder() == ["one.pth"]
+    assert store.verify(model, quiet) == model.sha256
+    model.path.write_bytes(CONTENT[::-1])
+    assert "not the file that was published" in refused(
+        "weights_corrupt", store.verify, model, quiet
+    )
+    assert store.remove(model)
+    assert lying_in_folder() == []
+    assert not store.remove(model)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_server_that_fails_leaves_nothing_that_could_be_used(server, fault):
+    server.fault = fault
+    model = catalogue.find("one")
+    assert "was not downloaded" in str(refused("unreadable", store.download, model, quiet))
+    assert not model.path.exists()
+    server.fault = ""
+    store.download(model, quiet)
+    assert model.path.read_bytes() == CONTENT
+    if fault in ("cut", "stall"):
+        assert server.seen[-1][1] is not None
+
+
+def test_a_404_is_asked_once_and_a_500_again(server):
+    for fault, times in (("404", 1), ("500", download.TRIES)):
+        server.fault = fault
+        server.seen.clear()
+        assert f"answers {fault}" in refused(
+            "unreadable", store.download, catalogue.find("one"), quiet
+        )
+        assert len(server.seen) == times
+
+
+def test_wrong_bytes_are_thrown_away(server):
+    server.fault = "wrong bytes"
+    model = catalogue.find("one")
+    refused("weights_corrupt", store.download, model, quiet)
+    assert lying_in_folder() == []
+
+
+def test_a_cut_is_gone_on_from_in_one_call(server):
+    server.fault = "cut once"
+    store.download(catalogue.find("one"), quiet)
+    first, second = (part for _, part in server.seen)
+    assert first is None
+    assert 0 < int(second[len("bytes=") : -1]) <= len(CONTENT) // 2
+
+
+@pytest.mark.parametrize("change", ["no ranges", "another file"])
+def test_what_cannot_be_gone_on_from_starts_over(server, change):
+    server.fault = "cut"
+    model = catalogue.find("open")
+    refused("unreadable", store.download, model, quiet)
+    server.fault = "no ranges" if change == "no ranges" else ""
+    if change == "another file":
+        server.content, server.etag = weights(0.7), '"two"'
+    store.download(model, quiet)
+    assert model.path.read_bytes() == server.content
+
+
+def test_a_length_that_is_not_the_published_one(server):
+    server.fault = "short"
+    text = refused("unreadable", store.download, catalogue.find("one"), quiet)
+    assert f"{len(CONTENT)} were published" in text
+    assert len(server.seen) == 1
+
+
+def test_cut_short_with_nothing_known_is_no_weights_file(server):
+    server.fault = "short"
+    refused("weights_corrupt", store.download, catalogue.find("open"), quiet)
+    assert lying_in_folder() == []
+
+
+def test_redirects_are_followed(server):
+    server.fault = "redirect"
+    store.download(catalogue.find("one"), quiet)
+    assert [path for path, _ in server.seen] == ["/one.pth", "/there"]
+
+
+def test_the_proxy_of_the_environment_is_asked(server, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", server.url)
+    monkeypatch.setenv("http_proxy", server.url)
+    monkeypatch.setenv("NO_PROXY", "")
+    monkeypatch.setenv("no_proxy", "")
+    partial = catalogue.models_folder() / "there.part"
+    partial.parent.mkdir(parents=True)
+    download.fetch("http://models.invalid/one.pth", partial, None, quiet)
+    assert server.seen[0][0] == "http://models.invalid/one.pth"
+    assert partial.read_bytes() == CONTENT
+
+
+def test_no_room_is_told_before_anything_is_asked(server, monkeypatch):
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda _: usage(1000))
+    text = refused("unwritable", store.download, catalogue.find("one"), quiet)
+    assert "FOBSAM_DATA" in text
+    assert server.seen == []
+
+
+def test_killed_in_the_middle_it_goes_on(server):
+    server.pause = 0.2
+    command = [sys.executable, "-m", "FoBSAMLib", "models", "download", "one", "--yes"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    model = catalogue.find("one")
+    until = time.monotonic() + 60
+    while not (model.partial.exists() and model.partial.stat().st_size > 1000):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert model.state == "partial"
+    server.pause = 0
+    ended = fobsam("download", "one", "--json")  # agreed to before
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout.splitlines()[-1])["state"] == "present"
+    assert server.seen[-1][1] is not None
+    assert model.path.read_bytes() == CONTENT
+
+
+def test_two_processes_download_once(server):
+    server.pause = 0.05
+    command = [sys.executable, "-m", "FoBSAMLib", "models", "download", "one", "--yes"]
+    both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    for process in both:
+        assert process.wait(60) == 0, process.stderr.read()
+        process.stderr.close()
+    assert len(server.seen) == 1
+    assert catalogue.find("one").path.read_bytes() == CONTENT
+
+
+def test_an_unknown_checksum_is_taken_from_the_first_file(server, tmp_path):
+    model = catalogue.find("open")
+    page = tmp_path / "page.html"
+    page.write_text("<html>log in</html>")
+    refused("weights_corrupt", store.take_file, model, page, quiet)
+    assert model.expected is None
+    first, other = tmp_path / "first.pth", tmp_path / "other.pth"
+    first.write_bytes(CONTENT)
+    other.write_bytes(weights(0.7))
+    store.take_file(model, first, quiet)
+    assert first.exists()
+    assert model.expected == hashlib.sha256(CONTENT).hexdigest()
+    store.remove(model)
+    refused("weights_corrupt", store.take_file, model, other, quiet)
+    store.remove(model, forget=True)
+    store.take_file(model, other, quiet)
+    assert store.verify(model, quiet) == hashlib.sha256(other.read_bytes()).hexdigest()
+
+
+def test_the_papers_archive_gives_its_folds(server, tmp_path):
+    server.content = archive(extra=("../../evil", "/etc/evil", "top/notes.txt"))
+    model = catalogue.find("fob-paper-sabs")
+    assert "fobsam models download fob-paper-sabs" in refused(
+        "weights_missing", generators.create, "fob-paper:sabs:0"
+    )
+    store.download(model, quiet)
+    names = sorted(p.name for p in model.path.iterdir())
+    assert names == sorted([f"{n}.pth{end}" for n in range(5) for end in ("", ".sha256")])
+    assert not list(tmp_path.rglob("evil"))
+    assert generators.weights_file("fob-paper:SABS:3") == model.path / "3.pth"
+    (said,) = about_folds(model)
+    assert "never trained in the folds 0, 1, 2, 3, 4" in said
+    assert "identical in all folds" in said
+    assert store.verify(model, quiet) == hashlib.sha256(server.content).hexdigest()
+    (model.path / "2.pth").write_bytes(b"")
+    refused("weights_corrupt", store.verify, model, quiet)
+
+
+def test_a_trained_refinement_is_told(server):
+    server.content = archive(value=0.4)
+    model = catalogue.find("fob-paper-sabs")
+    store.download(model, quiet)
+    assert "was trained" in about_folds(model)[0]
+
+
+@pytest.mark.parametrize(
+    "content", [b"no zip", archive()[:-500], archive(("a/FSMIS_train_SABS_cv0/ckpt.pth",))]
+)
+def test_a_damaged_archive_leaves_nothing(server, content):
+    server.content = content
+    refused("weights_corrupt", store.download, catalogue.find("fob-paper-sabs"), quiet)
+    assert lying_in_folder() == []
+
+
+def test_the_command_line(server, tmp_path):
+    listed = fobsam("list", "--json")
+    assert [one["state"] for one in json.loads(listed.stdout)] == ["absent"] * 3
+    asked = fobsam("download", "one")
+    assert asked.returncode == 1
+    assert "Licence: Apache-2.0" in asked.stderr
+    assert "add --yes" in asked.stderr
+    assert server.seen == []
+    file = tmp_path / "file"
+    file.write_bytes(CONTENT)
+    assert "one is here" in fobsam("import", "one", str(file)).stdout
+    assert "one is right" in fobsam("verify").stdout
+    catalogue.find("one").path.write_bytes(b"")
+    broken = fobsam("verify")
+    assert broken.returncode == 1
+    assert broken.stderr.splitlines()[-1].startswith("error: one: one.pth is not the file")
+    assert "one is removed" in fobsam("remove", "one").stdout
+    assert "Did you mean 'one'" in fobsam("info", "onne").stderr
+    assert "Traceback" not in asked.stderr + broken.stderr
+
+
+@pytest.mark.skipif(os.name == "nt" or os.getuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written(server, tmp_path):
+    (tmp_path / "data").mkdir(mode=0o500)
+    refused("unwritable", store.download, catalogue.find("one"), quiet)
