@@ -98,10 +98,7 @@ class Model:
         """What a user does to have it."""
         if not self.urls:
             return f"{self.terms} fobsam models import {self.name} FILE"
-        return (
-            f"Get them ({self.size_text}): fobsam models download {self.name}, or in Slicer in the "
-            "section Models."
-        )
+        return f"Get them ({self.size_text}): fobsam models download {self.name}"
 
     @property
     def notice(self) -> str:
