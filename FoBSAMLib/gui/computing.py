@@ -14,10 +14,11 @@ from FoBSAMLib.gui import settings
 from FoBSAMLib.gui.messages import Messages
 from FoBSAMLib.gui.report import report
 from FoBSAMLib.gui.running import Running
+from FoBSAMLib.segmenters import registry as segmenters
 
 #: What can be chosen; the fields take other names too, such as sam-vit-b:FILE.
 GENERATORS = ("fob-lite",)
-SEGMENTERS = ("compact", "random-walker", "sam-vit-b", "sam-vit-l", "sam-vit-h")
+SEGMENTERS = segmenters.names()
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 

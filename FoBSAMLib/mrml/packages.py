@@ -16,8 +16,11 @@ from FoBSAMLib.models.paths import resource
 
 TORCH = "torch>=2.4"
 TORCHVISION = "torchvision>=0.19"
-#: Of the segmenters called sam-…, besides the others.
-SAM = ("segment-anything>=1.0", TORCHVISION)
+#: Of the segmenters called so, besides the others.
+SPECIAL = {
+    "sam-": ("segment-anything>=1.0", TORCHVISION),
+    "sam2": ("transformers>=5.0", TORCHVISION),
+}
 
 
 def missing(requirements: Path, models: tuple[str, str, str]) -> list[str]:
@@ -30,8 +33,8 @@ def missing(requirements: Path, models: tuple[str, str, str]) -> list[str]:
     lines = (
         line.partition("#")[0].strip() for line in requirements.read_text("utf-8").splitlines()
     )
-    special = SAM if models[1].startswith("sam-") else ()
-    return [one for one in (TORCH, *filter(None, lines), *special) if not _installed(one)]
+    wanted = (TORCH, *filter(None, lines), *_special(models[1]))
+    return [one for one in wanted if not _installed(one)]
 
 
 def check_installed(models: tuple[str, str, str]) -> None:
@@ -39,12 +42,17 @@ def check_installed(models: tuple[str, str, str]) -> None:
     lacking = missing(resource("requirements.txt"), models)
     if not lacking:
         return
-    chosen = f" with the segmenter {models[1]!r}" if set(lacking) & set(SAM) else ""
+    special = set(lacking) & set(_special(models[1]))
+    chosen = f" with the segmenter {models[1]!r}" if special else ""
     raise FoBSAMError(
         "bad_request",
         f"FoBSAM needs Python packages that are missing: {names(lacking)}.",
         f"Open the module FoBSAM in Slicer, and press Segment once{chosen}: that installs them.",
     )
+
+
+def _special(segmenter: str) -> tuple[str, ...]:
+    return next((needed for start, needed in SPECIAL.items() if segmenter.startswith(start)), ())
 
 
 def names(requirements: list[str]) -> str:

@@ -18,8 +18,7 @@ from slicer_module import ROOT, module  # noqa: E402, F401 (a fixture)
 from standin import dialogs, packages  # noqa: E402
 
 from FoBSAMLib import FoBSAMError  # noqa: E402
-from FoBSAMLib.mrml.packages import SAM as NEEDED_BY_SAM  # noqa: E402
-from FoBSAMLib.mrml.packages import TORCH, check_installed  # noqa: E402
+from FoBSAMLib.mrml.packages import SPECIAL, TORCH, check_installed  # noqa: E402
 
 REQUIREMENTS = ROOT / "Resources" / "requirements.txt"
 #: What comes with Slicer, or through its PyTorch extension.
@@ -201,7 +200,8 @@ def test_requirements_are_those_of_the_package(module):  # noqa: F811
     ]
     assert sorted(listed) == sorted(expected)
     assert TORCH in project["dependencies"]
-    assert list(NEEDED_BY_SAM) == project["optional-dependencies"]["sam"]
+    assert list(SPECIAL["sam-"]) == project["optional-dependencies"]["sam"]
+    assert list(SPECIAL["sam2"]) == project["optional-dependencies"]["sam2"]
 
 
 def test_torch_is_not_imported_in_the_process_of_the_window():
