@@ -114,7 +114,7 @@ def test_other_errors_are_not_taken_for_it(monkeypatch):
     def broken(*_):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
-    monkeypatch.setattr("FoBSAMLib.session.slices.displacement", broken)
+    monkeypatch.setattr("FoBSAMLib.session.slices.ImageSlices.network", broken)
     with pytest.raises(RuntimeError, match="mat1"):
         next(session.segment())
     assert session.notes == []

@@ -309,9 +309,9 @@ def test_the_command_line_with_a_wrong_worker(fobsam, tmp_path, command):
 
 
 def test_ctrl_c_stops_the_command_and_its_worker(tmp_path, environment):
-    phantom.save(tmp_path / "mr.nii.gz", phantom.voxels((300, 128, 128)))
-    drawn = phantom.labels((300, 128, 128))
-    drawn[:150] = drawn[151:] = 0
+    phantom.save(tmp_path / "mr.nii.gz", phantom.voxels((900, 128, 128)))
+    drawn = phantom.labels((900, 128, 128))
+    drawn[:450] = drawn[451:] = 0
     phantom.save(tmp_path / "drawn.nii.gz", drawn)
     worker = f"'{sys.executable}' -m FoBSAMLib worker"
     arguments = ("segment", "mr.nii.gz", "--support", "drawn.nii.gz", "--output", "out.nii.gz")
@@ -323,7 +323,7 @@ def test_ctrl_c_stops_the_command_and_its_worker(tmp_path, environment):
         start_new_session=True,
     )
     with process:
-        time.sleep(6)  # of half a minute
+        time.sleep(10)  # of a minute
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the worker, too
         assert process.wait(60) == 130
     assert not (tmp_path / "out.nii.gz").exists()
