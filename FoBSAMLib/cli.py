@@ -227,8 +227,10 @@ def demo(
 ) -> None:
     """Segment a lung of a small chest CT from one slice, and compare with its known mask."""
     from FoBSAMLib.demo import run_demo
+    from FoBSAMLib.models.device import divide_cores
     from FoBSAMLib.progress import show_progress
 
+    divide_cores()
     with show_progress("chest CT") as progress:
         lines = run_demo(output, progress)
     typer.echo("\n".join(lines))
