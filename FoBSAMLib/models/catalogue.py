@@ -97,8 +97,9 @@ class Model:
     def how_to_get(self) -> str:
         """What a user does to have it."""
         if not self.urls:
-            return f"{self.terms} fobsam models import {self.name} FILE"
-        return f"Get them ({self.size_text}): fobsam models download {self.name}"
+            fetch = f"Get it from its authors. {self.terms}"
+            return f"{fetch} Then: fobsam models import {self.name} FILE"
+        return f"Get {self.urls[0]} ({self.size_text}): fobsam models download {self.name}"
 
     @property
     def notice(self) -> str:

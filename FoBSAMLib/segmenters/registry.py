@@ -83,13 +83,20 @@ class _PublishedSam:
     def path(self, file: str) -> Path:
         """The weights file: the user's, or the published one where it is expected."""
         if not file:
-            return find(self.name).require()
+            return self._published()
         path = Path(file).expanduser()
         if not path.is_file():
             raise FoBSAMError(
                 "weights_missing", f"There is no weights file {path}.", "Check the path."
             )
         return path
+
+    def _published(self) -> Path:
+        try:
+            return find(self.name).require()
+        except FoBSAMError as error:
+            hint = f"{error.hint}, or name a file of yours: {self.name}:FILE"
+            raise FoBSAMError(error.code, error.message, hint) from None
 
     def __call__(self, file: str, device: str) -> Segmenter:
         path = self.path(file)

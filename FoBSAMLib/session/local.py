@@ -106,10 +106,12 @@ class LocalSession:
         wanted = self._state.query_slices(slices)
         chosen = self._state.structures(structures)
         self.notes = []
-        found = self._state.found
+        found, stopped = self._state.found, False
 
         def stop() -> bool:  # also where image or supports became others in the meantime
-            return cancel() or self._state.found is not found
+            nonlocal stopped
+            stopped = stopped or cancel() or self._state.found is not found
+            return stopped
 
         for structure in chosen:
             confidences: list[float] = []

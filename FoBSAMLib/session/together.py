@@ -21,7 +21,7 @@ Cancel = Callable[[], bool]
 #: Ways followed at once.
 WAYS = 2
 #: How often ``cancel`` is asked while a result is waited for, in seconds.
-POLL = 0.05
+POLL = 0.02
 _END = object()
 
 

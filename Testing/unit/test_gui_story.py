@@ -100,7 +100,9 @@ def test_from_paint_to_redo(painted):
     after = voxels(segmentation, volume)
     assert np.array_equal(after[drawn], before[drawn])
     assert np.array_equal(after[index], corrected.mask)
-    assert after.sum() > 7 * before.sum()
+    assert np.array_equal(after, now.astype(bool) | before)
+    # Many times what was painted was found; the drag took much of one slice away again.
+    assert (shown.astype(bool) | before).sum() > 8 * before.sum()
     assert "Undo" in panel.messages.text
     assert panel.running.run is None
     assert not slicer.mrmlScene.GetFirstNodeByName("Segmentation (FoBSAM preview)")

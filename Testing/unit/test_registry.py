@@ -78,8 +78,9 @@ def test_a_file_for_a_segmenter_without_weights(name):
 def test_missing_weights_say_what_goes_where(name, file_name, models_folder):
     text = refused(name, "weights_missing")
     assert str(models_folder) in text
-    assert file_name in text
+    assert f"https://dl.fbaipublicfiles.com/segment_anything/{file_name}" in text
     assert f"fobsam models download {name}" in text
+    assert f"{name}:FILE" in text
 
 
 def test_missing_file_given_by_the_user(tmp_path):
