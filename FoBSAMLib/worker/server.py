@@ -54,6 +54,8 @@ class Server:
         self._writing = writing
         self._create = create
         self._idle = idle
+        # Asked before anything is answered: a parent that has had an answer may die at once.
+        self._parent = os.getppid()
         self._session: Session | None = None
         self._chosen: tuple[str, str, str] | None = None
         self._images: OrderedDict[str, Volume] = OrderedDict()
@@ -138,9 +140,8 @@ class Server:
 
     def _watch_parent(self) -> None:
         """End with the process that started this one, also where the pipe lives on elsewhere."""
-        parent = os.getppid()
         while not self._closing.wait(WATCH):
-            if os.getppid() != parent:
+            if os.getppid() != self._parent:
                 _log("the parent process is gone")
                 self._close()
 
