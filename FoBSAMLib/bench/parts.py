@@ -39,7 +39,7 @@ class Parts:
             (segmenter, "embed_all", "segment"),
             (segmenter, "segment", "segment"),
             (slices, "displacement", "registration"),
-            (chain.Chain, "_carry_watch", "watch"),
+            (chain.Chain, "_moved", "watch"),
             (chain.Chain, "step", "chain"),
             (follow, "clean", "clean-up"),
         ]

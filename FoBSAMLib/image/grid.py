@@ -21,12 +21,15 @@ class NetworkGrid:
         self, shape: tuple[int, int], spacing: tuple[float, float], size: int = 256
     ) -> None:
         self.shape = shape
+        self.spacing = spacing
         self.size = size
         extent = np.multiply(shape, spacing)
         #: Network pixels per slice pixel, and where the slice begins; (row, column).
         self.scale = size * np.divide(spacing, extent.max())
         centred = (size - shape * self.scale) / 2
         self.offset = np.where(np.isclose(self.scale, 1), np.floor(centred), centred)
+        #: Of the network's pixels, (row, column) in mm.
+        self.network_spacing = (extent.max() / size, extent.max() / size)
         axes = [
             _Axis(n, scale, offset, size)
             for n, scale, offset in zip(shape, self.scale, self.offset, strict=True)

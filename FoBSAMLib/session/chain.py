@@ -4,6 +4,9 @@ The generator matches each slice against the annotated one and the one found bef
 segmenter draws the mask. Where carrying it straight back to the annotated slice does not meet the
 annotation, the structure has ended or the mask is wrong.
 
+Where the generator doubts its own mask, the one found before has a share in it, moved on by
+registration: structures unlike those it was trained on keep their shape.
+
 A generator that gives points alone, with no word on its own masks, is watched by a second, unlike
 chain: it carries the mask along by registration and lets the generator's background points and
 the random walker find its contour again. Where the two part, something is wrong, too.
@@ -28,9 +31,12 @@ from FoBSAMLib.session.slices import ImageSlices
 
 #: Slices found before that are remembered beside the annotated one.
 RECENT = 1
-#: The watching chain decides between these distances inside and outside the carried mask, in
-#: pixels of the 256×256 grid.
-WATCH_INSIDE, WATCH_OUTSIDE = 5.0, 3.0
+#: A generator's word on its mask's Dice below which the mask found before has a share in it.
+#: Chosen on development subjects, see Testing/benchmarks/accuracy.md.
+DOUBTFUL, HELD = 0.8, 0.5
+#: The contour of a mask that registration has moved is found again between these distances inside
+#: and outside of it, in pixels of the 256×256 grid.
+MOVED_INSIDE, MOVED_OUTSIDE = 5.0, 3.0
 #: Least standard deviation, in z-scores, by which intensities are compared.
 FLAT = 0.15
 #: At least this share of the mask's depth stays a seed, so that thin structures keep one.
@@ -64,18 +70,24 @@ class Evidence:
 @dataclass(frozen=True)
 class Found:
     """One slice of a chain: probability and prompts on the slice's own pixels; ``quality`` as in
-    `Evidence`."""
+    `Evidence`, ``doubt`` as in `SliceResult`."""
 
     index: int
     probability: np.ndarray
     prompts: Prompts
     quality: float | None
+    doubt: float
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:
     """Dice of two bool masks; 0 when both are empty."""
     size = np.count_nonzero(a) + np.count_nonzero(b)
     return 2 * np.count_nonzero(a & b) / size if size else 0.0
+
+
+def doubted_area(probability: np.ndarray, spacing: tuple[float, float]) -> float:
+    """In mm², expected to be wrong where each pixel [H, W] is taken for its likelier class."""
+    return float(np.minimum(probability, 1 - probability).sum() * math.prod(spacing))
 
 
 class Chain:
@@ -102,7 +114,7 @@ class Chain:
         self.at = source
         self.proposal: Proposal | None = None
         self.watched = False
-        self.watch_walker = CompactSegmenter()
+        self.walker = CompactSegmenter()
 
     def step(self, index: int) -> Found:
         """The structure in the neighbouring slice ``index``."""
@@ -113,31 +125,46 @@ class Chain:
         proposal = slices.generator.propose(features, memory)
         self.watched = proposal.quality is None
         if self.watched:
-            self._carry_watch(index, proposal.prompts)
+            self.watch = self._moved(index, self.watch >= 0.5, proposal.prompts)
+        else:
+            proposal = self._held(index, proposal)
         proposal = _guided(proposal, self.guide(index))
         prompts, probability = segment_slice(slices, index, proposal, direction)
         item = Remembered(features, slices.grid.mask_to_network(probability))
         self.recent = [*self.recent, item][-RECENT:]
         self.at, self.proposal = index, proposal
-        return Found(index, probability, prompts, proposal.quality)
+        grid = slices.grid
+        if proposal.probability is None:
+            doubt = doubted_area(probability, grid.spacing)
+        else:
+            doubt = doubted_area(proposal.probability, grid.network_spacing)
+        return Found(index, probability, prompts, proposal.quality, doubt)
 
-    def _carry_watch(self, index: int, prompts: Prompts) -> None:
-        """Move the watching mask on by registration; its contour is found again by walking."""
-        before = self.watch >= 0.5
-        moved = carry(before, self.slices.motion(index, self.at)) >= 0.5
+    def _held(self, index: int, proposal: Proposal) -> Proposal:
+        """A proposal of doubtful quality, with the mask found before as a part of its own."""
+        own, quality = proposal.probability, proposal.quality
+        if own is None or quality is None or quality >= DOUBTFUL:
+            return proposal
+        before = self.recent[-1] if self.recent else self.annotated
+        moved = self._moved(index, before.inside, proposal.prompts)
+        return replace(proposal, probability=(1 - HELD) * own + HELD * moved)
+
+    def _moved(self, index: int, mask: np.ndarray, prompts: Prompts) -> np.ndarray:
+        """A mask, bool [256, 256], of the slice come from: moved on to ``index`` by registration,
+        its contour found again by walking from there and from background points; float32."""
+        moved = carry(mask, self.slices.motion(index, self.at)) >= 0.5
         if not moved.any():
-            self.watch = moved.astype(np.float32)
-            return
-        box = box_round(moved, math.ceil(WATCH_OUTSIDE))
+            return moved.astype(np.float32)
+        box = box_round(moved, math.ceil(MOVED_OUTSIDE))
         depth = ndimage.distance_transform_edt(np.pad(moved[box], 1))[1:-1, 1:-1]
         away = ndimage.distance_transform_edt(~moved[box])
         near = np.full(away.shape, 0.5, np.float32)
-        near[depth >= min(WATCH_INSIDE, CORE * depth.max())] = 1.0
-        near[away >= WATCH_OUTSIDE] = 0.0
+        near[depth >= min(MOVED_INSIDE, CORE * depth.max())] = 1.0
+        near[away >= MOVED_OUTSIDE] = 0.0
         prior = np.zeros(moved.shape, np.float32)
         prior[box] = near
         background = Prompts(background=prompts.background)
-        self.watch = self.watch_walker.segment(self.slices.network(index), background, prior)
+        return self.walker.segment(self.slices.network(index), background, prior)
 
     def weigh(self) -> Evidence:
         """What speaks for or against the structure in the slice of the last `step`."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from FoBSAMLib.generator.base import Remembered
 from FoBSAMLib.prompts import Prompts
-from FoBSAMLib.session.chain import Chain, Found, Guide, dice
+from FoBSAMLib.session.chain import Chain, Found, Guide, dice, doubted_area
 from FoBSAMLib.session.cleanup import clean
 from FoBSAMLib.session.presence import PRESENT, Between, Verdict, judge, judge_between
 from FoBSAMLib.session.slices import ImageSlices
@@ -24,12 +24,14 @@ FADE_MM = 4.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """One query slice: bool mask [H, W] (empty where absent), prompts and verdict."""
+    """One query slice: bool mask [H, W] (empty where absent), prompts, verdict, and doubt as in
+    `SliceResult`."""
 
     index: int
     mask: np.ndarray
     prompts: Prompts
     verdict: Verdict
+    doubt: float = 0.0
 
 
 def follow(
@@ -118,10 +120,11 @@ def _outward(
                 past = abs(beyond - index) * slices.volume.step(slices.axis)
                 presence = verdict.presence * math.exp(-past / FADE_MM)
                 faded = Verdict(presence, 1 - presence)
-                yield Outcome(beyond, np.zeros_like(mask), prompts, faded)
+                doubt = found.doubt if beyond == index else 0.0
+                yield Outcome(beyond, np.zeros_like(mask), prompts, faded, doubt)
             return
         if index in wanted:
-            yield Outcome(index, mask, found.prompts, verdict)
+            yield Outcome(index, mask, found.prompts, verdict, found.doubt)
 
 
 def _between(
@@ -157,7 +160,11 @@ def _between(
         )
         mask = clean(probability >= 0.5)
         prompts = up.prompts if share <= 0.5 else down.prompts
-        yield Outcome(index, mask, prompts, judge_between(evidence, held=bool(mask.any())))
+        verdict = judge_between(evidence, held=bool(mask.any()))
+        # What each side doubts by itself, and where the two differ.
+        doubt = (1 - share) * up.doubt + share * down.doubt
+        doubt += doubted_area(probability, slices.grid.spacing)
+        yield Outcome(index, mask, prompts, verdict, doubt)
 
 
 def _others(

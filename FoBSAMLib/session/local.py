@@ -165,12 +165,11 @@ class LocalSession:
 
     def suggest(self, structure: str) -> int | None:
         """The slice to annotate next for a structure, after `segment`; None if none is left."""
-        image, support = self._state.chosen()
+        _, support = self._state.chosen()
         chosen = self._state.structure(structure)
         drawn = support.indices(chosen) if self._state.own else ()
         absent = support.absent.get(chosen.name, ()) if self._state.own else ()
-        count = image.slice_count(support.axis)
-        return suggest_slice(count, drawn, absent, self.results(structure))
+        return suggest_slice(drawn, absent, self.results(structure))
 
     def results(self, structure: str) -> dict[int, SliceResult]:
         """The results of a structure by slice index, corrected where they were corrected."""
@@ -286,6 +285,7 @@ class LocalSession:
                         outcome.verdict.presence,
                         outcome.verdict.confidence,
                         1000 * (time.perf_counter() - began),
+                        outcome.doubt,
                     )
                     began = time.perf_counter()
                 return

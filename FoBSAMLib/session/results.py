@@ -17,7 +17,8 @@ class SliceResult:
 
     ``mask`` is bool [H, W] on the slice's own pixels, empty where the structure was judged
     absent; ``prompts`` are in the same pixels. ``presence`` (is the structure in this slice)
-    and ``confidence`` (is the mask right) lie in [0, 1].
+    and ``confidence`` (is the mask right) lie in [0, 1]; ``doubt`` is the area, in mm², that is
+    expected to be wrong by the probabilities from which the mask was made.
     """
 
     structure: Structure
@@ -28,3 +29,4 @@ class SliceResult:
     presence: float
     confidence: float
     milliseconds: float
+    doubt: float = 0.0

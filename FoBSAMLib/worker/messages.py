@@ -198,6 +198,7 @@ class _OneSlice(Message):
     presence: float
     confidence: float
     milliseconds: float
+    doubt: float = 0.0
 
     def payload_fits(self, size: int) -> bool:
         return size <= SMALL_PAYLOAD

@@ -156,6 +156,7 @@ def result_message(
         presence=float(result.presence),
         confidence=float(result.confidence),
         milliseconds=float(result.milliseconds),
+        doubt=float(result.doubt),
     )
     return message, data
 
@@ -176,6 +177,7 @@ def read_result(
         message.presence,
         message.confidence,
         message.milliseconds,
+        message.doubt,
     )
 
 

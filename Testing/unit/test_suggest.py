@@ -1,4 +1,4 @@
-"""Which slice to annotate next, from what was found and how sure of it the tool is."""
+"""Which slice to annotate next, from what was found and how doubtful it is."""
 
 import numpy as np
 import pytest
@@ -8,61 +8,72 @@ from FoBSAMLib.prompts import Prompts
 from FoBSAMLib.session.results import SliceResult
 from FoBSAMLib.session.suggest import suggest_slice
 
-COUNT = 30
+#: Doubted mm² of a slice in which a way has ended.
+ENDED = 3.0
 
 
-def results(confidences, area=lambda index: 4):
-    """Found slices by index and confidence; 0 for one judged empty."""
+def results(doubts, area=lambda index: 4, empty=()):
+    """Results by index and doubt; ``empty`` are those judged not to hold the structure."""
     found = {}
-    for index, confidence in confidences.items():
+    for index, doubt in doubts.items():
         mask = np.zeros((8, 8), bool)
-        mask.flat[: area(index) if confidence else 0] = True
-        ball = Structure("ball", 1)
-        presence = 1.0 if confidence else 0.1
+        mask.flat[: 0 if index in empty else area(index)] = True
         found[index] = SliceResult(
-            ball, "k", index, mask, Prompts(), presence, confidence or 0.9, milliseconds=1.0
+            Structure("ball", 1),
+            "k",
+            index,
+            mask,
+            Prompts(),
+            1.0,
+            0.9,
+            milliseconds=1.0,
+            doubt=doubt,
         )
     return found
 
 
-def sure(*indices):
-    return dict.fromkeys(indices, 0.9)
-
-
-def unsure(*indices):
-    return dict.fromkeys(indices, 0.2)
+def equally(*indices, doubt=9.0):
+    return dict.fromkeys(indices, doubt)
 
 
 @pytest.mark.parametrize(
-    ("drawn", "absent", "found", "expected"),
+    ("drawn", "absent", "doubts", "expected"),
     [
-        ([10], [], sure(*range(7, 10), *range(11, 20)), 16),
-        # The same with a tail in which the structure is lost: no reason to go farther.
-        ([10], [], sure(*range(7, 10), *range(11, 20)) | unsure(*range(20, 25)), 16),
-        # An unsure tail does not outweigh a side that the tool is sure of.
-        ([10], [], sure(*range(3, 10), *range(11, 14)) | unsure(*range(14, 19)), 5),
-        # Of a difficult structure it is unsure everywhere: the longest stretch counts.
-        ([10], [], sure(9, 11) | unsure(*range(12, 20)), 16),
-        # Between two annotated slices the middle.
-        ([4, 16], [2, 18], sure(3, *range(5, 16), 17), 10),
-        # Up to where the user said that it is not.
-        ([10], [9, 14], sure(11, 12, 13) | {15: 0.0}, 12),
-        # The volume ends.
-        ([COUNT - 2], [COUNT - 3], sure(COUNT - 1), COUNT - 1),
-        # Found in no other slice: where it would go on.
-        ([10], [], {9: 0.0, 11: 0.0}, 9),
+        # Well out on the longer side, but not at its end: slices on both sides of it gain.
+        ([10], [], equally(*range(7, 10), *range(11, 20)), range(13, 17)),
+        # The same slices, of which only those on the shorter side are doubtful.
+        ([10], [], equally(*range(7, 10), doubt=90.0) | equally(*range(11, 20), doubt=0.0), [7, 8]),
+        # Between two annotated slices near the middle, though a few lie beyond them.
+        ([4, 16], [2, 18], equally(3, *range(5, 16), 17), range(9, 12)),
+        # Between them, but where the mistakes are.
+        ([4, 16], [], equally(*range(5, 16), doubt=1.0) | equally(12, 13, doubt=400.0), [12, 13]),
+        # One slice of great doubt is suggested itself.
+        ([10], [], equally(*range(11, 20), doubt=1.0) | {14: 5000.0}, [14]),
+        # Models that know no doubt: all slices found count alike.
+        ([10], [], equally(*range(7, 10), *range(11, 20), doubt=0.0), range(13, 17)),
     ],
 )
-def test_the_longest_stretch_in_which_the_structure_is_not_lost(drawn, absent, found, expected):
-    assert suggest_slice(COUNT, drawn, absent, results(found)) == expected
+def test_where_most_doubt_is_settled(drawn, absent, doubts, expected):
+    assert suggest_slice(drawn, absent, results(doubts)) in expected
+
+
+def test_slices_said_not_to_hold_it_are_not_suggested():
+    found = results(equally(11, 12, 13, 14, 15), empty=(14, 15))
+    assert suggest_slice([10], [14, 15], found) in (11, 12, 13)
+
+
+def test_where_nothing_was_found_the_next_slice_is_asked_for():
+    assert suggest_slice([10], [], results({9: 0.0, 11: 0.0, 12: 0.0}, empty=(9, 11, 12))) == 9
+    ended = results({9: 0.0, 11: ENDED, 12: 0.0}, empty=(9, 11, 12))
+    assert suggest_slice([10], [], ended) == 11
 
 
 def test_an_image_with_nothing_annotated_starts_where_most_was_found():
-    found = results(sure(*range(5, 15)), area=lambda index: 9 - abs(index - 11))
-    assert suggest_slice(COUNT, [], [], found) == 11
-    assert suggest_slice(COUNT, [], [], results({5: 0.0})) is None
-    assert suggest_slice(COUNT, [], [], {}) is None
+    found = results(equally(*range(5, 15)), area=lambda index: 9 - abs(index - 11))
+    assert suggest_slice([], [], found) == 11
+    assert suggest_slice([], [], results({5: 0.0}, empty=(5,))) is None
+    assert suggest_slice([], [], {}) is None
 
 
 def test_nothing_is_left_to_annotate():
-    assert suggest_slice(COUNT, [5, 6, 7], [4, 8], results({3: 0.0, 9: 0.0})) is None
+    assert suggest_slice([5, 6, 7], [4, 8], {}) is None

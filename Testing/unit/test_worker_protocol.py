@@ -369,7 +369,7 @@ def test_results_come_out_as_they_went_in(points, presence, confidence):
     background = np.array(points, np.float32).reshape(-1, 2)
     mask = support.mask(structure, support.indices(structure)[0])
     result = SliceResult(
-        structure, support.axis, 2, mask, Prompts(background), presence, confidence, 3.5
+        structure, support.axis, 2, mask, Prompts(background), presence, confidence, 3.5, 41.5
     )
     message, payload = payloads.result_message(m.Result, 7, result, support.structures)
     (received,) = read(message.frame(payload))
