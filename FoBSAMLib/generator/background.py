@@ -47,7 +47,8 @@ def gaussians(points: Tensor, size: int, sigma: float) -> Tensor:
     """Heat maps [n, p, size, size] of normalised points [n, p, 2]; ``sigma`` in cells, peak 1."""
     steps = points[:, :, None] - cell_centres(size, points.device)
     square = (steps * size).square().sum(-1)
-    return torch.exp(-square / (2 * sigma**2)).unflatten(-1, (size, size))
+    # Less would be too small for a normal float, and many times slower to compute with.
+    return torch.exp((-square / (2 * sigma**2)).clamp_min(-60)).unflatten(-1, (size, size))
 
 
 def soft_argmax(heat: Tensor) -> Tensor:

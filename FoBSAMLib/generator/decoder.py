@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -79,10 +80,10 @@ class Decoder(nn.Module):
         away = query.place - seen.centre[:, :, None, None]
         foreign = seen.foreign[:, None, None, None].expand_as(reading.inside)
         known = [reading.values[:, PIXELS:], reading.inside, reading.outside, similarity[:, None]]
-        coarse = self.enter(torch.cat([query.context, pixels, *known, maps, away, foreign], 1))
+        coarse = self.enter(joined([query.context, pixels, *known, maps, away, foreign]))
         around = self.around(F.avg_pool2d(coarse, 2))
         coarse = self.leave(coarse + _doubled(around))
-        x = torch.cat([_doubled(coarse), query.fine, F.pixel_shuffle(pixels, 2)], 1)
+        x = joined([_doubled(coarse), query.fine, F.pixel_shuffle(pixels, 2)])
         carried = torch.logit(F.pixel_shuffle(pixels, 4) * (1 - 2 * FLOOR) + FLOOR)
         logits = F.pixel_shuffle(self.fine(x), 2) + self.trust * carried
         return Decoded(logits, *self._judge(coarse, reading, logits, seen))
@@ -100,6 +101,14 @@ class Decoder(nn.Module):
         known = torch.stack([growth, likeness, seen.foreign], 1)
         judged = self.judge(torch.cat([inside, coarse.mean((2, 3)), known], 1))
         return judged[:, 0], judged[:, 1]
+
+
+def joined(maps: Sequence[Tensor]) -> Tensor:
+    """All channels of maps [n, c, h, w]; in memory, channels lie side by side where those of the
+    first do: left to itself, torch would move all of them twice where one lies otherwise."""
+    if maps[0].stride(1) != 1:
+        return torch.cat(list(maps), 1)
+    return torch.cat([one.movedim(1, -1) for one in maps], -1).movedim(-1, 1)
 
 
 def _doubled(maps: Tensor) -> Tensor:

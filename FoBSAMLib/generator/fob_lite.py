@@ -116,8 +116,8 @@ class FobLiteGenerator:
         """Match the region round the remembered structure: its cells, features and reading."""
         masks = torch.stack([torch.from_numpy(item.mask) for item in memory]).to(self.device)
         box = _region(masks.amax(0), foreign)
-        stacked = [torch.cat(parts) for parts in zip(*(i.features for i in memory), strict=True)]
-        remembered = Features(*(_crop(part, box).float() for part in stacked))
+        stacked = zip(*(item.features for item in memory), strict=True)
+        remembered = Features(*(torch.cat([_crop(f, box) for f in p]).float() for p in stacked))
         values = self.model.remember(remembered, _crop(masks, box)[:, None])
         region = Features(*(_crop(f, box) for f in query))
         known = Memory(remembered.key[None], values[None], remembered.place[None])

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from FoBSAMLib.generator.background import BackgroundHead, Located, cell_centres, gaussians
-from FoBSAMLib.generator.decoder import Decoded, Decoder, Seen
+from FoBSAMLib.generator.decoder import Decoded, Decoder, Seen, joined
 from FoBSAMLib.generator.encoder import Encoder, Pyramid
 from FoBSAMLib.generator.matching import Reading, read_anywhere, read_nearby
 
@@ -129,7 +129,7 @@ class FobLite(nn.Module):
         """What a memory slice tells those that match it, [n, 48, h, w], of features of a region
         and its coverage by the structure [n, 1, 4h, 4w]."""
         pixels = F.pixel_unshuffle(mask, CELL)
-        notes = self.notes(torch.cat([features.context, pixels], 1))
+        notes = self.notes(joined([features.context, pixels]))
         return torch.cat([pixels.to(notes.dtype), notes], 1)
 
     def match(self, query: Features, memory: Memory, *, anywhere: bool = False) -> Reading:

@@ -15,6 +15,8 @@ from torch.nn import functional as F
 
 #: Stands for infinity in masked logits: finite, so that half precision stays clean.
 BLOCKED = 1e4
+#: A weight of the softmax is at least e to the minus this.
+FLOOR = 80.0
 #: The first values of a cell are its 4×4 pixels of the mask.
 PIXELS = 16
 #: Queries are matched in blocks of this many cells squared: their windows overlap, so one small
@@ -39,41 +41,40 @@ class Reading(NamedTuple):
 
 
 def _weigh(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    sharpness: Tensor,
-    cost: Tensor,
-    barred: Tensor,
-    pixels: int,
+    cosine: Tensor, value: Tensor, sharpness: Tensor, cost: Tensor, barred: Tensor, pixels: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Softmax reading [..., q, v] and the best cosines [..., q, 1] to structure and surroundings.
 
-    query [..., q, c], key [..., c, m], value [..., v, m], cost and barred [..., q, m]; ``barred``
-    is 2 where a cell is out of reach, so that no cosine is left there, else 0. The first
-    ``pixels`` values are the mask's.
+    ``cosine`` [..., q, m], times the sharpness; value [..., m, v]; cost and barred [..., q, m]:
+    ``barred`` is at least twice the sharpness where a cell is out of reach, so that no cosine is
+    left there, else 0. The first ``pixels`` values are the mask's.
     """
-    cosine = query @ key
-    read = (sharpness * cosine - cost).softmax(-1) @ value.transpose(-1, -2)
-    covered = (value[..., :pixels, :].mean(-2, keepdim=True) >= 0.5).to(cosine.dtype)
+    # Numbers too small for a normal float, as the softmax would have them of less, are many times
+    # slower to compute with; to what is read they add nothing.
+    least = torch.minimum(sharpness - FLOOR, -sharpness)
+    read = (cosine - cost).clamp_min(least).softmax(-1) @ value
+    covered = (value[..., :pixels].mean(-1) >= 0.5).to(cosine.dtype)[..., None, :]
     # The softmax trains the keys; the extremes are for information.
-    reached = cosine.detach() - barred
-    inside = (reached - 2 * (1 - covered)).amax(-1, keepdim=True).clamp_min(-1)
-    outside = (reached - 2 * covered).amax(-1, keepdim=True).clamp_min(-1)
+    reached, away = cosine.detach() - barred, 2 * sharpness.detach()
+    best = (
+        (reached - away * other).amax(-1, keepdim=True) / sharpness.detach()
+        for other in (1 - covered, covered)
+    )
+    inside, outside = (one.clamp_min(-1) for one in best)
     return read, inside, outside
 
 
-def _padded(maps: Tensor, radius: int) -> Tensor:
-    """[n, t, c, h, w] with ``radius`` cells of zeros round every map."""
-    return F.pad(maps.flatten(0, 1), (radius,) * 4).unflatten(0, maps.shape[:2])
+def _padded(maps: Tensor, radius: int, value: float = 0.0) -> Tensor:
+    """[n, t, c, h, w] → [n, t, h + 2 radius, w + 2 radius, c] with cells of one value all round."""
+    return F.pad(maps.movedim(2, -1), (0, 0, *(radius,) * 4), value=value)
 
 
 def _windows(padded: Tensor, row: int, radius: int) -> Tensor:
-    """Each block's cells of a row of blocks with those ``radius`` round it: [n, blocks, c, t·s²]
-    of padded maps [n, t, c, h + 2 radius, w + 2 radius]. Memory slices lie side by side."""
+    """Each block's cells of a row of blocks with those ``radius`` round it: [n, blocks, t·s², c]
+    of `_padded` maps. Memory slices lie side by side."""
     side = BLOCK + 2 * radius
-    windows = padded[..., row : row + side, :].unfold(-1, side, BLOCK)
-    return windows.permute(0, 4, 2, 1, 3, 5).flatten(3)
+    windows = padded[:, :, row : row + side].unfold(3, side, BLOCK)
+    return windows.permute(0, 3, 1, 2, 5, 4).flatten(2, 4)
 
 
 def _window_cost(radius: int, locality: Tensor) -> tuple[Tensor, Tensor]:
@@ -104,36 +105,29 @@ def read_nearby(
     """
     t, h, w = keys.shape[1], *keys.shape[3:]
     cost, barred = (part.repeat(1, t) for part in _window_cost(radius, locality))
-    exists = _padded(torch.ones(1, 1, 1, h, w, device=keys.device), radius).expand(
-        -1, t, -1, -1, -1
-    )
-    keys, values = _padded(keys, radius), _padded(values, radius)
+    barred = 2 * sharpness.detach() * barred
+    # One more channel bars, by the product that gives the cosines, cells beyond the slice.
+    queries = F.pad((sharpness * query).movedim(1, -1), (0, 1), value=-BLOCKED)
+    exists = keys.new_zeros(1, 1, 1, h, w).expand(*keys.shape[:2], -1, -1, -1)
+    keys = torch.cat([_padded(keys, radius), _padded(exists, radius, 1.0)], -1)
+    values = _padded(values, radius)
     rows = []
     for row in range(0, h, BLOCK):
-        queries = query[:, :, row : row + BLOCK].unfold(3, BLOCK, BLOCK)
-        queries = queries.permute(0, 3, 2, 4, 1).flatten(2, 3)
+        own = queries[:, row : row + BLOCK].unfold(2, BLOCK, BLOCK)
+        own = own.permute(0, 2, 1, 4, 3).flatten(2, 3)
         key, value = _windows(keys, row, radius), _windows(values, row, radius)
-        missing = 1 - _windows(exists, row, radius)
         # So few at a time that what is computed on the way stays in the processor's cache.
-        parts = [
-            _weigh(
-                queries[:, some],
-                key[:, some],
-                value[:, some],
-                sharpness,
-                cost + BLOCKED * missing[:, some],
-                2 * (barred + missing[:, some]),
-                PIXELS,
-            )
-            for some in (slice(at, at + TOGETHER) for at in range(0, w // BLOCK, TOGETHER))
-        ]
+        parts = []
+        for some in (slice(at, at + TOGETHER) for at in range(0, w // BLOCK, TOGETHER)):
+            cosine = own[:, some] @ key[:, some].transpose(-1, -2)
+            parts.append(_weigh(cosine, value[:, some], sharpness, cost, barred, PIXELS))
         rows.append([_to_row(torch.cat(blocks, 1)) for blocks in zip(*parts, strict=True)])
-    return Reading(*(torch.cat(row, 2) for row in zip(*rows, strict=True)))
+    return Reading(*(torch.cat(row, 1).movedim(-1, 1) for row in zip(*rows, strict=True)))
 
 
 def _to_row(blocks: Tensor) -> Tensor:
-    """[n, blocks, BLOCK², v] → [n, v, BLOCK, w]."""
-    return blocks.unflatten(2, (BLOCK, BLOCK)).permute(0, 4, 2, 1, 3).flatten(3)
+    """[n, blocks, BLOCK², v] → [n, BLOCK, w, v]."""
+    return blocks.unflatten(2, (BLOCK, BLOCK)).transpose(1, 2).flatten(2, 3)
 
 
 def read_anywhere(
@@ -155,13 +149,14 @@ def read_anywhere(
     key = F.normalize(F.avg_pool2d(keys.flatten(0, 1), 2), dim=1).unflatten(0, (n, t))
     value = F.pixel_unshuffle(values.flatten(0, 1), 2).unflatten(0, (n, t))
     key = key.transpose(1, 2).flatten(2)
-    value = value.transpose(1, 2).flatten(2)
+    value = value.transpose(1, 2).flatten(2).transpose(1, 2)
     here = F.avg_pool2d(places[0], 2).flatten(2).transpose(1, 2)
     there = F.avg_pool2d(places[1].flatten(0, 1), 2).unflatten(0, (n, t))
     there = there.transpose(1, 2).flatten(2).transpose(1, 2)
     cost = locality * torch.cdist(here.float(), there.float()).square()
     reachable = torch.zeros((), device=key.device)
-    read, inside, outside = _weigh(queries, key, value, sharpness, cost, reachable, 4 * PIXELS)
+    cosine = (sharpness * queries) @ key
+    read, inside, outside = _weigh(cosine, value, sharpness, cost, reachable, 4 * PIXELS)
     read = F.pixel_shuffle(read.transpose(1, 2).unflatten(2, (h // 2, w // 2)), 2)
     best = torch.cat([inside, outside], 2).transpose(1, 2).unflatten(2, (h // 2, w // 2))
     best = F.interpolate(best, (h, w), mode="bilinear", align_corners=False)

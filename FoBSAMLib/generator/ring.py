@@ -104,13 +104,13 @@ def spread_points(mask: np.ndarray, count: int = POINTS) -> np.ndarray:
     depth = ndimage.distance_transform_edt(np.pad(mask[rows, columns], 1))[1:-1, 1:-1]
     # Stay off the border where the mask is least sure, as far as its thickness allows.
     y, x = np.nonzero(depth >= min(3.0, depth.max()))
-    candidates = np.stack([x + columns.start, y + rows.start], axis=1).astype(np.float32)
     chosen = [int(np.argmax(depth[y, x]))]
-    nearest = np.full(len(candidates), np.inf)
-    for _ in range(min(count, len(candidates)) - 1):
-        step = candidates - candidates[chosen[-1]]
-        nearest = np.minimum(nearest, (step**2).sum(1))
-        if nearest.max() <= 0:
+    x, y = (x + columns.start).astype(np.float32), (y + rows.start).astype(np.float32)
+    nearest = np.full(len(x), np.inf, np.float32)
+    for _ in range(min(count, len(x)) - 1):
+        np.minimum(nearest, (x - x[chosen[-1]]) ** 2 + (y - y[chosen[-1]]) ** 2, out=nearest)
+        farthest = int(np.argmax(nearest))
+        if nearest[farthest] <= 0:
             break
-        chosen.append(int(np.argmax(nearest)))
-    return candidates[chosen]
+        chosen.append(farthest)
+    return np.stack([x[chosen], y[chosen]], axis=1)
