@@ -55,7 +55,8 @@ class Evidence:
     back; ``agreement``: Dice of the two chains; both None where nothing watches; ``distance`` from
     the annotated slice in mm;
     ``shift``: how far the mask's mean intensity is from the annotated one's, in its standard
-    deviations; ``presence`` and ``quality``: the generator's own word, None where it has none.
+    deviations; ``presence`` and ``quality``: the generator's own word, and ``doubt``: the share of
+    the mask that it doubts (`doubted_share`); all None where it has none.
     """
 
     cycle: float
@@ -65,6 +66,7 @@ class Evidence:
     shift: float
     presence: float | None
     quality: float | None
+    doubt: float | None
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,12 @@ def doubted_area(probability: np.ndarray, spacing: tuple[float, float]) -> float
     return float(np.minimum(probability, 1 - probability).sum() * math.prod(spacing))
 
 
+def doubted_share(doubt: float, mask: np.ndarray, spacing: tuple[float, float]) -> float:
+    """The doubted area, in mm², as a share of it and the mask's, bool [H, W]: in [0, 1]."""
+    area = np.count_nonzero(mask) * math.prod(spacing)
+    return doubt / (doubt + area) if doubt else 0.0
+
+
 class Chain:
     """Follows a structure outward from an annotated slice; call `step` for each slice in turn."""
 
@@ -113,6 +121,7 @@ class Chain:
         self.watch = self.annotated.inside.astype(np.float32)
         self.at = source
         self.proposal: Proposal | None = None
+        self.doubt = 0.0
         self.watched = False
         self.walker = CompactSegmenter()
 
@@ -133,12 +142,11 @@ class Chain:
         item = Remembered(features, slices.grid.mask_to_network(probability))
         self.recent = [*self.recent, item][-RECENT:]
         self.at, self.proposal = index, proposal
-        grid = slices.grid
         if proposal.probability is None:
-            doubt = doubted_area(probability, grid.spacing)
+            self.doubt = doubted_area(probability, slices.grid.spacing)
         else:
-            doubt = doubted_area(proposal.probability, grid.network_spacing)
-        return Found(index, probability, prompts, proposal.quality, doubt)
+            self.doubt = doubted_area(proposal.probability, slices.grid.network_spacing)
+        return Found(index, probability, prompts, proposal.quality, self.doubt)
 
     def _held(self, index: int, proposal: Proposal) -> Proposal:
         """A proposal of doubtful quality, with the mask found before as a part of its own."""
@@ -180,7 +188,11 @@ class Chain:
             shift=self._shift(last.inside),
             presence=proposal.presence if proposal else None,
             quality=proposal.quality if proposal else None,
+            doubt=None if self.watched else self._doubted(last.inside),
         )
+
+    def _doubted(self, mask: np.ndarray) -> float:
+        return doubted_share(self.doubt, mask, self.slices.grid.network_spacing)
 
     def _shift(self, mask: np.ndarray) -> float:
         annotated = self.slices.network(self.source)[self.annotated.inside]

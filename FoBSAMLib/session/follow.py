@@ -11,7 +11,7 @@ import numpy as np
 
 from FoBSAMLib.generator.base import Remembered
 from FoBSAMLib.prompts import Prompts
-from FoBSAMLib.session.chain import Chain, Found, Guide, dice, doubted_area
+from FoBSAMLib.session.chain import Chain, Found, Guide, dice, doubted_area, doubted_share
 from FoBSAMLib.session.cleanup import clean
 from FoBSAMLib.session.presence import PRESENT, Between, Verdict, judge, judge_between
 from FoBSAMLib.session.slices import ImageSlices
@@ -20,6 +20,10 @@ from FoBSAMLib.session.together import Cancel, together
 #: Beyond an end the structure is ever less likely: its presence falls to 1/e within these mm. On
 #: development subjects any value from 2 to 12 tells wrongly empty slices from others as well.
 FADE_MM = 4.0
+#: Between two annotated slices a side counts as much as it is near, times its quality to this
+#: power: one that has lost the structure must not spoil what the other has found. 1 and 2 gain
+#: less on development subjects; see Testing/benchmarks/accuracy.md.
+STRICT = 4
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,7 @@ def _between(
     cancel: Cancel,
     guide: Guide,
 ) -> Iterator[Outcome]:
-    """Follow from both sides and weigh the two by how near their annotated slices are."""
+    """Follow from both sides and weigh the two, slice by slice."""
     downward: dict[int, Found] = {}
     chain = Chain(slices, high, annotated[high], _others(slices, annotated, high), guide)
     for index in range(high - 1, wanted[0] - 1, -1):
@@ -151,20 +155,28 @@ def _between(
         if index not in wanted:
             continue
         down = downward.pop(index)
-        share = (index - low) / (high - low)
+        share = _share(up, down, (index - low) / (high - low))
         probability = (1 - share) * up.probability + share * down.probability
-        evidence = Between(
-            agreement=dice(up.probability >= 0.5, down.probability >= 0.5),
-            distance=min(index - low, high - index) * slices.volume.step(slices.axis),
-            qualities=(up.quality, down.quality),
-        )
         mask = clean(probability >= 0.5)
-        prompts = up.prompts if share <= 0.5 else down.prompts
-        verdict = judge_between(evidence, held=bool(mask.any()))
         # What each side doubts by itself, and where the two differ.
         doubt = (1 - share) * up.doubt + share * down.doubt
         doubt += doubted_area(probability, slices.grid.spacing)
+        evidence = Between(
+            agreement=dice(up.probability >= 0.5, down.probability >= 0.5),
+            distance=min(index - low, high - index) * slices.volume.step(slices.axis),
+            doubt=None if up.quality is None else doubted_share(doubt, mask, slices.grid.spacing),
+        )
+        verdict = judge_between(evidence, held=bool(mask.any()))
+        prompts = up.prompts if share <= 0.5 else down.prompts
         yield Outcome(index, mask, prompts, verdict, doubt)
+
+
+def _share(up: Found, down: Found, way: float) -> float:
+    """Of ``down`` in what both have found, ``way`` in [0, 1] nearer to where that comes from."""
+    if up.quality is None or down.quality is None:
+        return way
+    mine, its = (1 - way) * up.quality**STRICT, way * down.quality**STRICT
+    return its / (mine + its) if mine + its else way
 
 
 def _others(

@@ -111,7 +111,7 @@ def fit(x: np.ndarray, good: np.ndarray) -> np.ndarray:
     """Weights of a logistic rule; distance never speaks for a mask, all else never against it."""
     for_it, distance, free = (0, None), (None, 0), (None, None)
     bounds = {
-        5: [for_it, distance, free] + [for_it] * 2,
+        6: [for_it, distance, free] + [for_it] * 3,
         4: [for_it, distance, free, for_it],  # between two annotated slices
     }[x.shape[1]]
 

@@ -10,15 +10,17 @@ from FoBSAMLib.session.chain import Evidence
 from FoBSAMLib.session.presence import PRESENT, Between, judge, judge_between
 from FoBSAMLib.session.warning import UNSURE
 
-GOOD = Evidence(0.92, None, None, distance=10, shift=0.5, presence=0.98, quality=0.93)
-LOST = Evidence(0.1, None, None, distance=40, shift=1, presence=0.1, quality=0.3)
-BESIDE = Between(agreement=0.95, distance=10, qualities=(0.93, 0.9))
+GOOD = Evidence(0.92, None, None, distance=10, shift=0.5, presence=0.98, quality=0.93, doubt=0.05)
+LOST = Evidence(0.1, None, None, distance=40, shift=1, presence=0.1, quality=0.3, doubt=0.6)
+BESIDE = Between(agreement=0.95, distance=10, doubt=0.05)
 
 
 def without_word(evidence):
     """As of a generator that gives points alone."""
     alike = 0.9 if evidence is GOOD else 0.2
-    return replace(evidence, watch_cycle=alike, agreement=alike, presence=None, quality=None)
+    return replace(
+        evidence, watch_cycle=alike, agreement=alike, presence=None, quality=None, doubt=None
+    )
 
 
 @pytest.mark.parametrize("good", [GOOD, without_word(GOOD)])
@@ -34,6 +36,7 @@ def test_chains_that_agree_near_the_annotation_are_sure(good):
         (GOOD, {"cycle": 0.2}),
         (GOOD, {"distance": 70}),
         (GOOD, {"quality": 0.3}),
+        (GOOD, {"doubt": 0.4}),
         (GOOD, {"presence": 0.1, "quality": 0.2}),
         (without_word(GOOD), {"cycle": 0.2}),
         (without_word(GOOD), {"watch_cycle": 0.2}),
@@ -62,17 +65,17 @@ def test_a_mask_on_something_of_another_intensity_is_not_the_structure():
     assert 1 - alien.presence < UNSURE
 
 
-@pytest.mark.parametrize("qualities", [(0.93, 0.9), (None, None)])
-def test_between_two_annotated_slices_agreement_makes_confidence(qualities):
-    beside = replace(BESIDE, qualities=qualities)
+@pytest.mark.parametrize("doubt", [0.05, None])
+def test_between_two_annotated_slices_agreement_makes_confidence(doubt):
+    beside = replace(BESIDE, doubt=doubt)
     assert judge_between(beside, held=True).confidence > 0.8
     apart = replace(beside, agreement=0.4)
     assert judge_between(apart, held=True).confidence < judge_between(beside, held=True).confidence
     assert judge_between(replace(beside, agreement=0.0), held=False).presence == 0
 
 
-def test_between_two_annotated_slices_the_generators_word_counts():
-    doubted = replace(BESIDE, qualities=(0.3, 0.4))
+def test_between_two_annotated_slices_doubt_counts():
+    doubted = replace(BESIDE, doubt=0.4)
     assert (
         judge_between(doubted, held=True).confidence < judge_between(BESIDE, held=True).confidence
     )
