@@ -1,0 +1,84 @@
+"""Following a structure with a generator that says how good its own masks are."""
+
+import numpy as np
+import phantom
+import pytest
+
+from FoBSAMLib.generator.base import Proposal
+from FoBSAMLib.image.volume import Volume
+from FoBSAMLib.prompts import Prompts
+from FoBSAMLib.segmenters import registry as segmenters
+from FoBSAMLib.session.chain import dice
+from FoBSAMLib.session.follow import follow
+from FoBSAMLib.session.slices import ImageSlices
+
+DRAWN = phantom.drawn() == phantom.BALL
+AT = int(np.flatnonzero(DRAWN.any((1, 2)))[0])
+
+
+class Scripted:
+    """A generator that says of every slice what ``say(memory)`` makes of what is remembered."""
+
+    name, weights, ahead = "scripted", "", 1
+
+    def __init__(self, say):
+        self.say = say
+
+    def encode(self, slices):
+        return list(slices)
+
+    def propose(self, query, memory, *, foreign=False):
+        probability, quality = self.say(memory)
+        return Proposal(Prompts(), probability.astype(np.float32), presence=0.9, quality=quality)
+
+    def carry(self, query, source, masks, *, foreign=False):
+        return [mask >= 0.5 for mask in masks]
+
+
+def walked(say, annotated, wanted):
+    volume = Volume.from_array(phantom.voxels())
+    slices = ImageSlices(volume, "k", Scripted(say), segmenters.create("compact"), threaded=False)
+    return {one.index: one for one in follow(slices, annotated, set(), wanted, holding=True)}
+
+
+@pytest.mark.parametrize(("quality", "kept"), [(0.4, True), (0.95, False)])
+def test_a_doubtful_mask_keeps_the_shape_found_before(quality, kept):
+    # A mask that just is none: what was found before tips the scales where it is doubted.
+    say = lambda memory: (0.45 * memory[-1].inside, quality)  # noqa: E731
+    (found,) = walked(say, {AT: DRAWN[AT]}, range(AT + 1, AT + 2)).values()
+    assert (dice(found.mask, DRAWN[AT]) > 0.8) == kept
+
+
+def test_between_two_annotated_slices_the_surer_side_has_the_word():
+    low, high = 2, 9
+    away = np.roll(DRAWN[AT], 20, axis=1)
+
+    def say(memory):
+        # From below it stays where it was drawn, surely; from above it is lost, and not sure.
+        from_below = dice(memory[-1].inside, memory_of(DRAWN[AT])) > 0.5
+        return np.where(memory[-1].inside, 0.97, 0.02), 0.9 if from_below else 0.3
+
+    def memory_of(mask):
+        volume = Volume.from_array(phantom.voxels())
+        return (
+            ImageSlices(
+                volume, "k", Scripted(None), segmenters.create("compact")
+            ).grid.mask_to_network(mask)
+            >= 0.5
+        )
+
+    found = walked(say, {low: DRAWN[AT], high: away}, range(low, high))
+    assert sorted(found) == list(range(low + 1, high))
+    for index in range(low + 1, high - 1):
+        assert dice(found[index].mask, DRAWN[AT]) > 0.9, index
+
+
+def test_doubt_is_the_area_expected_to_be_wrong():
+    def say(memory):
+        inside = memory[-1].inside
+        return np.where(inside, 0.9, 0.0), 0.95
+
+    volume = Volume.from_array(phantom.voxels())
+    (found,) = walked(say, {AT: DRAWN[AT]}, range(AT + 1, AT + 2)).values()
+    area = DRAWN[AT].sum() * np.prod(volume.slice_spacing("k"))
+    assert found.doubt == pytest.approx(0.1 * area, rel=0.05)
