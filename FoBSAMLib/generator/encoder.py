@@ -11,7 +11,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 #: (kernel, stride, expansion, output channels) of the blocks of EfficientNet-Lite0.
 BLOCKS = (
@@ -98,7 +98,12 @@ class MBConv(nn.Module):
 
 
 def _fold(module: nn.Module, conv: str, norm: str) -> None:
-    setattr(module, conv, fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm)))
+    into, n = getattr(module, conv), getattr(module, norm)
+    mean, var = n.running_mean, n.running_var
+    # Not fuse_conv_bn_eval, which copies the convolution first.
+    into.weight, into.bias = fuse_conv_bn_weights(
+        into.weight, into.bias, mean, var, n.eps, n.weight, n.bias
+    )
     setattr(module, norm, nn.Identity())
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pydicom
-from pydicom.errors import InvalidDicomError
 
 from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.image.volume import Modality
+
+if TYPE_CHECKING:
+    import pydicom
 
 #: DICOM modalities with pixels that are not images of the patient.
 NOT_IMAGES = {"SEG", "RTDOSE", "RTSTRUCT", "RTPLAN", "PR", "SR", "KO", "REG", "M3D", "DOC"}
@@ -64,6 +66,9 @@ def read_series(folder: Path) -> tuple[list[str], str]:
 
 def _read_header(path: Path) -> pydicom.Dataset | None:
     """The header of a DICOM image; None for any other file."""
+    import pydicom  # a twentieth of a fresh process's start, which other images need not wait for
+    from pydicom.errors import InvalidDicomError
+
     if not path.is_file():
         return None
     try:
