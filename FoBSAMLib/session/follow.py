@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from statistics import mean
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from FoBSAMLib.session.together import Cancel, together
 #: Beyond an end the structure is ever less likely: its presence falls to 1/e within these mm. On
 #: development subjects any value from 2 to 12 tells wrongly empty slices from others as well.
 FADE_MM = 4.0
+#: A way on which the masks were sure on the whole ends where one is surely wrong: of a structure
+#: that is easy to follow, that is its end. Of a difficult one it says nothing.
+SURE_WAY, WRONG = 0.5, 0.05
 #: Between two annotated slices a side counts as much as it is near, times its quality to this
 #: power: one that has lost the structure must not spoil what the other has found. 1 and 2 gain
 #: less on development subjects; see Testing/benchmarks/accuracy.md.
@@ -112,12 +116,17 @@ def _outward(
     """Follow the structure until it ends, or until no wanted slice lies ahead; one does."""
     ahead = [n for n in way if n in wanted]
     chain = Chain(slices, source, annotated[source], _others(slices, annotated, source), guide)
+    confidences: list[float] = []
     for index in range(way.start, ahead[-1] + way.step, way.step):
         if cancel():
             return
         found = chain.step(index)
         verdict = judge(chain.weigh())
         mask = clean(found.probability >= 0.5)
+        confidences.append(verdict.confidence)
+        if verdict.confidence < WRONG and mean(confidences) > SURE_WAY:
+            # No more is known then than that this is something else.
+            verdict = verdict._replace(presence=min(verdict.presence, 0.5))
         if not holding and (verdict.presence < PRESENT or not mask.any()):
             for beyond in [n for n in ahead if (n - index) * way.step >= 0]:  # not walked
                 prompts = found.prompts if beyond == index else Prompts()

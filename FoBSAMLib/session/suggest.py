@@ -13,11 +13,11 @@ def suggest_slice(
 ) -> int | None:
     """The query slice whose annotation promises most; "not here" is an answer, too.
 
-    A mistake grows with the distance from where it was known better. An annotated slice more
-    brings the slices round it nearer to one: of what is doubtful in a slice, as much is thought to
-    be settled as it comes nearer. The slice is suggested by which most is settled in all others
-    and itself. With nothing annotated in this image (a support from another one) it is the slice
-    that shows most.
+    A mistake grows with the distance from where it was known better, about with its square. An
+    annotated slice more brings the slices round it nearer to one: of what is doubtful in a slice,
+    as much is thought to be settled. The slice is suggested by which most is, in all others and
+    itself. With nothing annotated in this image (a support from another one) it is the slice that
+    shows most. Chosen on development subjects, see Testing/benchmarks/accuracy.md.
 
     Args:
         drawn, absent: slices annotated with the structure, and said not to hold it.
@@ -30,22 +30,21 @@ def suggest_slice(
         areas = {n: int(result.mask.sum()) for n, result in results.items() if result.mask.any()}
         return max(areas, key=areas.__getitem__, default=None)
     known = {*drawn, *absent}
-    # By the root: an area grows with the square of its width, and of a large mistake less is
-    # settled by one slice. One mm² where the models know no doubt; none beyond the ends.
+    # By the root, lest one slice decide; where the models know no doubt each counts alike.
     worth = {
-        n: math.sqrt(result.doubt + result.mask.any())
+        n: math.sqrt(result.doubt + 1) if result.mask.any() else 0.0
         for n, result in results.items()
         if n not in known
     }
-    doubtful = [n for n in worth if worth[n]]
+    found = [n for n in worth if worth[n]]
     before = {n: _distance(n, drawn) for n in worth}
 
     def settled(candidate: int) -> float:
         with_it = [*drawn, candidate]
-        return sum(worth[n] * (1 - _distance(n, with_it) / before[n]) for n in doubtful)
+        return sum(worth[n] * (1 - (_distance(n, with_it) / before[n]) ** 2) for n in found)
 
     # Of equals the one nearest to what is known: where nothing was found, it would go on there.
-    return max(doubtful or worth, key=lambda n: (settled(n), -before[n], -n), default=None)
+    return max(found or worth, key=lambda n: (settled(n), -before[n], -n), default=None)
 
 
 def _distance(index: int, drawn: Collection[int]) -> float:

@@ -35,10 +35,10 @@ class Scripted:
         return [mask >= 0.5 for mask in masks]
 
 
-def walked(say, annotated, wanted):
+def walked(say, annotated, wanted, *, holding=True):
     volume = Volume.from_array(phantom.voxels())
     slices = ImageSlices(volume, "k", Scripted(say), segmenters.create("compact"), threaded=False)
-    return {one.index: one for one in follow(slices, annotated, set(), wanted, holding=True)}
+    return {one.index: one for one in follow(slices, annotated, set(), wanted, holding=holding)}
 
 
 @pytest.mark.parametrize(("quality", "kept"), [(0.4, True), (0.95, False)])
@@ -82,3 +82,18 @@ def test_doubt_is_the_area_expected_to_be_wrong():
     (found,) = walked(say, {AT: DRAWN[AT]}, range(AT + 1, AT + 2)).values()
     area = DRAWN[AT].sum() * np.prod(volume.slice_spacing("k"))
     assert found.doubt == pytest.approx(0.1 * area, rel=0.05)
+
+
+def test_a_way_that_was_sure_ends_where_the_mask_is_surely_wrong():
+    steps = iter(range(100))
+
+    def say(memory):
+        # After two good slices a mask that the generator itself takes for wrong.
+        lost = next(steps) >= 2
+        return np.where(memory[-1].inside, 0.6 if lost else 0.99, 0.3 if lost else 0.0), (
+            0.02 if lost else 0.95
+        )
+
+    found = walked(say, {AT: DRAWN[AT]}, range(AT + 1, AT + 5), holding=False)
+    assert [found[n].mask.any() for n in sorted(found)] == [True, True, False, False]
+    assert all(found[n].verdict.presence <= 0.5 for n in (AT + 3, AT + 4))

@@ -8,9 +8,6 @@ from FoBSAMLib.prompts import Prompts
 from FoBSAMLib.session.results import SliceResult
 from FoBSAMLib.session.suggest import suggest_slice
 
-#: Doubted mm² of a slice in which a way has ended.
-ENDED = 3.0
-
 
 def results(doubts, area=lambda index: 4, empty=()):
     """Results by index and doubt; ``empty`` are those judged not to hold the structure."""
@@ -64,8 +61,6 @@ def test_slices_said_not_to_hold_it_are_not_suggested():
 
 def test_where_nothing_was_found_the_next_slice_is_asked_for():
     assert suggest_slice([10], [], results({9: 0.0, 11: 0.0, 12: 0.0}, empty=(9, 11, 12))) == 9
-    ended = results({9: 0.0, 11: ENDED, 12: 0.0}, empty=(9, 11, 12))
-    assert suggest_slice([10], [], ended) == 11
 
 
 def test_an_image_with_nothing_annotated_starts_where_most_was_found():
