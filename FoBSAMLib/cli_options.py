@@ -8,8 +8,8 @@ import typer
 
 # Names are written out: the registries would have to import torch to be asked for them.
 GENERATOR_HELP = (
-    "What finds the prompts: fob-lite, fob-lite-self, fob-paper:FILE, or "
-    "fob-paper:sabs:0 (a published fold, see fobsam models)."
+    "What finds the prompts: fob-lite, fob-lite-fast (half the time, a little less accurate), "
+    "fob-lite-self, fob-paper:FILE, or fob-paper:sabs:0 (a published fold, see fobsam models)."
 )
 SEGMENTER_HELP = (
     "What turns prompts into masks: compact, random-walker, sam-vit-b, sam-vit-l, sam-vit-h, "

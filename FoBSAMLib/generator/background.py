@@ -208,23 +208,31 @@ class BackgroundHead(nn.Module):
                 [0, 1]: 1 for the neighbouring slice, 0 for another patient.
         """
         size = query.shape[-1]
-        weight = coverage / (coverage.sum((2, 3), keepdim=True) + 1e-5)
-        foreground = (support * weight).sum((2, 3))
+        foreground, cosine = self.compare(query, support, coverage)
         heat = gaussians(ring, size, sigma=1.0)
         heat = heat / (heat.sum((2, 3), keepdim=True) + 1e-5)
         prototypes = torch.einsum("nchw,nphw->npc", support, heat)
 
-        cosine = torch.einsum(
-            "nchw,nc->nhw", F.normalize(query, dim=1), F.normalize(foreground, dim=1)
-        )
         place = -(prior[:, None, None, None] * _square_distance(ring, size)) / (2 * 3.0**2)
         heat, proposals = self.matching(query, cosine, prototypes, place)
         coarse = soft_argmax(heat)
         points = self.refinement(query, coarse, prototypes)
-        similarity = self.sharpness.exp() * (cosine - self.threshold)
+        likeness = self.likeness(cosine)
         return Located(
-            heat, proposals, coarse, points.clamp(0, 1), prototypes, foreground, similarity
+            heat, proposals, coarse, points.clamp(0, 1), prototypes, foreground, likeness
         )
+
+    def compare(self, query: Tensor, support: Tensor, coverage: Tensor) -> tuple[Tensor, Tensor]:
+        """The structure's prototype [n, c], its cosine to each cell of the queries [n, h, w]."""
+        weight = coverage / (coverage.sum((2, 3), keepdim=True) + 1e-5)
+        foreground = (support * weight).sum((2, 3))
+        return foreground, torch.einsum(
+            "nchw,nc->nhw", F.normalize(query, dim=1), F.normalize(foreground, dim=1)
+        )
+
+    def likeness(self, cosine: Tensor) -> Tensor:
+        """Logit of the coarse foreground probability."""
+        return self.sharpness.exp() * (cosine - self.threshold)
 
 
 def _square_distance(points: Tensor, size: int) -> Tensor:

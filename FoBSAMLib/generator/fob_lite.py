@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +13,6 @@ from torch.nn import functional as F
 from FoBSAMLib.generator.base import Proposal, Remembered
 from FoBSAMLib.generator.lite import (
     CELL,
-    GRID,
     RADIUS,
     SIZE,
     Features,
@@ -29,12 +29,30 @@ from FoBSAMLib.prompts import Prompts
 BATCH = 8
 
 
+class Pace(NamedTuple):
+    """What is spent on a slice.
+
+    ``side``: pixels to which it is brought, a multiple of 64; ``radius``: cells (4 pixels) in which
+    it is matched; ``locating``: its background points are FoB's, else those of the ring round the
+    mask that was found without them.
+    """
+
+    side: int = SIZE
+    radius: int = RADIUS
+    locating: bool = True
+
+
+FULL = Pace()
+#: Half the time for one point of Dice, see Testing/benchmarks/speed.md.
+FAST = Pace(192, 4, locating=False)
+
+
 class FobLiteGenerator:
     """Runs `FobLite` slice by slice on the region round the remembered structure."""
 
     name = "fob-lite"
 
-    def __init__(self, model: FobLite, device: torch.device, weights: str = ""):
+    def __init__(self, model: FobLite, device: torch.device, weights: str = "", pace: Pace = FULL):
         self.model = model.to(device).eval()
         self.model.encoder.fold()
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -42,13 +60,13 @@ class FobLiteGenerator:
         # On a CPU two together take as long as one after the other.
         self.ahead = BATCH if device.type == "cuda" else 1
         self.weights = weights
+        self.pace = pace
 
     @torch.inference_mode()
     def encode(self, slices: np.ndarray) -> list[Features]:
         """See `Generator.encode`. Kept in half precision, 2 MB a slice."""
-        batch = torch.from_numpy(slices).to(self.device)[:, None]
         encoded = []
-        for part in batch.split(BATCH):
+        for part in self._shrunk(slices).split(BATCH):
             features = self.model.encode(part.contiguous(memory_format=torch.channels_last))
             halves = Features(*(f.half() for f in features))
             encoded += [halves.pick(slice(n, n + 1)) for n in range(len(part))]
@@ -59,33 +77,33 @@ class FobLiteGenerator:
         self, query: Features, memory: Sequence[Remembered], *, foreign: bool = False
     ) -> Proposal:
         """See `Generator.propose`."""
-        features = _float(query)
-        box, region, reading = self._read(features, memory, foreign)
-        last = _float(memory[-1].features)
-        mask = torch.from_numpy(memory[-1].mask).to(self.device)[None, None]
-        ring = sample_ring(memory[-1].inside)
+        masks = self._shrunk(np.stack([item.mask for item in memory]))
+        box, region, reading = self._read(query, memory, masks, foreign)
+        last, mask = _float(memory[-1].features), masks[-1:]
         background = torch.zeros(1, 0, 2, device=self.device)
+        ring = sample_ring(memory[-1].inside) if self.pace.locating else background[0]
         if len(ring):
             located = self.model.locate(
-                features,
+                _float(query),
                 last,
                 mask,
                 torch.from_numpy(ring + 0.5).to(self.device)[None] / SIZE,
                 torch.tensor([0.0 if foreign else 1.0], device=self.device),
             )
-            background, similarity = located.points, located.similarity
-        else:  # no room for a ring: the structure fills the slice
-            similarity = torch.zeros(1, GRID, GRID, device=self.device)
-        maps = prompt_maps(background, background[:, :0])
+            background, similarity = located.points, _crop(located.similarity, box)
+        elif self.pace.locating:  # no room for a ring: the structure fills the slice
+            similarity = torch.zeros_like(region.place[:, 0])
+        else:
+            similarity = self.model.compare(region, last, mask)
+        maps = prompt_maps(background, background[:, :0], query.place.shape[-1])
         decoded = self.model.decode(
-            region, reading, _crop(similarity, box), _crop(maps, box), seen(last, mask, foreign)
+            region, reading, similarity, _crop(maps, box), seen(last, mask, foreign)
         )
-        probability = _place(decoded.logits[0, 0].sigmoid(), box)
-        prompts = Prompts(
-            background[0].cpu().numpy() * SIZE - 0.5, spread_points(probability >= 0.5)
-        )
+        (probability,) = self._whole(decoded.logits[:, 0].sigmoid(), box)
+        found = probability >= 0.5
+        points = background[0].cpu().numpy() * SIZE - 0.5
         return Proposal(
-            prompts,
+            Prompts(points if self.pace.locating else sample_ring(found), spread_points(found)),
             probability,
             float(decoded.presence.sigmoid()),
             float(decoded.quality.sigmoid()),
@@ -101,62 +119,74 @@ class FobLiteGenerator:
         foreign: bool = False,
     ) -> list[np.ndarray]:
         """See `Generator.carry`: what matching alone carries over, for all masks at once."""
-        known = torch.from_numpy(np.stack(masks)).to(self.device)
-        box = _region(known.amax(0), foreign)
-        here, there = (Features(*(_crop(f.float(), box) for f in side)) for side in (query, source))
-        pixels = F.pixel_unshuffle(_crop(known, box)[:, None], CELL).flatten(0, 1)
+        known = self._shrunk(np.stack(masks))
+        box = self._region(known, foreign)
+        here, there = (_float(_region_of(side, box)) for side in (query, source))
+        pixels = F.pixel_unshuffle(_crop(known, box, CELL), CELL).flatten(0, 1)
         memory = Memory(there.key[None], pixels[None, None], there.place[None])
-        reading = self.model.match(here, memory, anywhere=foreign)
-        carried = F.pixel_shuffle(reading.values, CELL)[0]
-        return [_place(one, box) >= 0.5 for one in carried]
+        reading = self.model.match(here, memory, self.pace.radius, anywhere=foreign)
+        return list(self._whole(F.pixel_shuffle(reading.values, CELL)[0], box) >= 0.5)
 
     def _read(
-        self, query: Features, memory: Sequence[Remembered], foreign: bool
+        self, query: Features, memory: Sequence[Remembered], masks: Tensor, foreign: bool
     ) -> tuple[Box, Features, Reading]:
         """Match the region round the remembered structure: its cells, features and reading."""
-        masks = torch.stack([torch.from_numpy(item.mask) for item in memory]).to(self.device)
-        box = _region(masks.amax(0), foreign)
-        stacked = zip(*(item.features for item in memory), strict=True)
-        remembered = Features(*(torch.cat([_crop(f, box) for f in p]).float() for p in stacked))
-        values = self.model.remember(remembered, _crop(masks, box)[:, None])
-        region = Features(*(_crop(f, box) for f in query))
+        box = self._region(masks, foreign)
+        parts = zip(*(_region_of(item.features, box) for item in memory), strict=True)
+        remembered = Features(*(torch.cat(part).float() for part in parts))
+        values = self.model.remember(remembered, _crop(masks, box, CELL))
+        region = _float(_region_of(query, box))
         known = Memory(remembered.key[None], values[None], remembered.place[None])
-        return box, region, self.model.match(region, known, anywhere=foreign)
+        reading = self.model.match(region, known, self.pace.radius, anywhere=foreign)
+        return box, region, reading
 
+    def _region(self, masks: Tensor, foreign: bool) -> Box:
+        """Cells (top, bottom, left, right) round masks [n, 1, side, side], with the matching
+        window, in whole blocks; all of them for another image's masks."""
+        grid = self.pace.side // CELL
+        if foreign:
+            return 0, grid, 0, grid
+        cells = F.max_pool2d(masks.amax((0, 1))[None], CELL)[0] > 0
+        edges = []
+        for axis in (1, 0):
+            used = cells.any(axis).nonzero().flatten().tolist() or [grid // 2]
+            low = max(used[0] - self.pace.radius - 2, 0) // BLOCK * BLOCK
+            high = min(-(-(used[-1] + self.pace.radius + 3) // BLOCK) * BLOCK, grid)
+            edges += [low, high]
+        return edges[0], edges[1], edges[2], edges[3]
 
-def _float(features: Features) -> Features:
-    return Features(*(f.float() for f in features))
+    def _shrunk(self, maps: np.ndarray) -> Tensor:
+        """Slices or masks [n, 256, 256] as the network sees them, [n, 1, side, side]."""
+        given, side = torch.from_numpy(maps).to(self.device)[:, None], self.pace.side
+        if side == SIZE:
+            return given
+        return F.interpolate(given, (side, side), mode="bilinear", antialias=True)
+
+    def _whole(self, region: Tensor, box: Box) -> np.ndarray:
+        """A region's maps [n, h, w] on the whole slice, 0 elsewhere: float32 [n, 256, 256]."""
+        side = self.pace.side
+        top, bottom, left, right = (CELL * edge for edge in box)
+        whole = F.pad(region.cpu(), (left, side - right, top, side - bottom))
+        if side != SIZE:
+            whole = F.interpolate(whole[:, None], (SIZE, SIZE), mode="bilinear")[:, 0]
+        return whole.numpy()
 
 
 #: Cells (top, bottom, left, right).
 Box = tuple[int, int, int, int]
 
 
-def _place(region: Tensor, box: Box) -> np.ndarray:
-    """A region's map [h, w] on the whole slice, 0 elsewhere: float32 [256, 256]."""
-    top, bottom, left, right = (CELL * edge for edge in box)
-    whole = np.zeros((SIZE, SIZE), np.float32)
-    whole[top:bottom, left:right] = region.cpu().numpy()
-    return whole
+def _float(features: Features) -> Features:
+    return Features(*(f.float() for f in features))
 
 
-def _region(mask: Tensor, foreign: bool) -> Box:
-    """Cells (top, bottom, left, right) round a mask, with the matching window, in whole blocks; all
-    of them for another image's mask."""
-    if foreign:
-        return 0, GRID, 0, GRID
-    cells = F.max_pool2d(mask[None, None], CELL)[0, 0] > 0
-    edges = []
-    for axis in (1, 0):
-        used = cells.any(axis).nonzero().flatten().tolist() or [GRID // 2]
-        low = max(used[0] - RADIUS - 2, 0) // BLOCK * BLOCK
-        high = min(-(-(used[-1] + RADIUS + 3) // BLOCK) * BLOCK, GRID)
-        edges += [low, high]
-    return edges[0], edges[1], edges[2], edges[3]
+def _region_of(features: Features, box: Box) -> Features:
+    # A cell of the fine features is half as wide.
+    cells = features.place.shape[-1]
+    return Features(*(_crop(f, box, f.shape[-1] // cells) for f in features))
 
 
-def _crop(maps: Tensor, box: Box) -> Tensor:
-    """The region of maps [..., h, w] of any resolution."""
-    scale = maps.shape[-1] // GRID
+def _crop(maps: Tensor, box: Box, scale: int = 1) -> Tensor:
+    """The region of maps [..., h, w], of which so many pixels are a cell."""
     top, bottom, left, right = (scale * edge for edge in box)
     return maps[..., top:bottom, left:right]

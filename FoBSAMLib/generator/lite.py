@@ -53,14 +53,15 @@ class Memory(NamedTuple):
     place: Tensor
 
 
-def prompt_maps(background: Tensor, foreground: Tensor) -> Tensor:
-    """Point prompts (normalised, [n, p, 2] each; p may be 0) as the decoder's maps [n, 2, h, w]."""
+def prompt_maps(background: Tensor, foreground: Tensor, grid: int = GRID) -> Tensor:
+    """Point prompts (normalised, [n, p, 2] each; p may be 0) as the decoder's maps [n, 2, h, w] of
+    a grid's cells."""
     maps = []
     for points in (background, foreground):
         if points.shape[1]:
-            maps.append(gaussians(points, GRID, 1.0).amax(1))
+            maps.append(gaussians(points, grid, 1.0).amax(1))
         else:
-            maps.append(points.new_zeros(len(points), GRID, GRID))
+            maps.append(points.new_zeros(len(points), grid, grid))
     return torch.stack(maps, 1)
 
 
@@ -70,13 +71,14 @@ def body_places(slices: Tensor) -> Tensor:
     low = small.amin((1, 2), keepdim=True)
     high = small.flatten(1).quantile(0.95, dim=1)[:, None, None]
     body = (small > low + BODY_LEVEL * (high - low)).float()
-    centres = cell_centres(GRID, slices.device).view(1, GRID, GRID, 2)
+    grid = small.shape[-1]
+    centres = cell_centres(grid, slices.device).view(1, grid, grid, 2)
     places = []
     for axis, across in ((0, 1), (1, 2)):  # x of the columns, y of the rows
         used = body.mean(across) > BODY_SHARE
-        steps = torch.arange(GRID, device=slices.device)
-        first = torch.where(used, steps, GRID).amin(1).clamp_max(GRID - 1) / GRID
-        last = (torch.where(used, steps, -1).amax(1).clamp_min(0) + 1) / GRID
+        steps = torch.arange(grid, device=slices.device)
+        first = torch.where(used, steps, grid).amin(1).clamp_max(grid - 1) / grid
+        last = (torch.where(used, steps, -1).amax(1).clamp_min(0) + 1) / grid
         # A slice without contrast has no body: the whole of it counts.
         nothing = ~used.any(1)
         first, last = first.masked_fill(nothing, 0.0), last.masked_fill(nothing, 1.0)
@@ -132,17 +134,20 @@ class FobLite(nn.Module):
         notes = self.notes(joined([features.context, pixels]))
         return torch.cat([pixels.to(notes.dtype), notes], 1)
 
-    def match(self, query: Features, memory: Memory, *, anywhere: bool = False) -> Reading:
+    def match(
+        self, query: Features, memory: Memory, radius: int = RADIUS, *, anywhere: bool = False
+    ) -> Reading:
         """Carry what is remembered over to the queries.
 
-        ``anywhere`` matches the whole slice (another patient), else a window round each place.
+        ``anywhere`` matches the whole slice (another patient), else a window of so many cells round
+        each place.
         """
         sharpness = self.sharpness.exp()
         if anywhere:
             cost, places = self.body_locality.exp(), (query.place, memory.place)
             return read_anywhere(query.key, memory.key, memory.values, sharpness, cost, places)
         locality = self.locality.exp()
-        return read_nearby(query.key, memory.key, memory.values, sharpness, locality, RADIUS)
+        return read_nearby(query.key, memory.key, memory.values, sharpness, locality, radius)
 
     def locate(
         self, query: Features, support: Features, mask: Tensor, ring: Tensor, prior: Tensor
@@ -151,6 +156,12 @@ class FobLite(nn.Module):
         [n, 1, 256, 256]."""
         coverage = F.avg_pool2d(mask, CELL)
         return self.background(query.context, support.context, coverage, ring, prior)
+
+    def compare(self, query: Features, support: Features, mask: Tensor) -> Tensor:
+        """The likeness that `locate` gives beside the points, without them: [n, h, w]."""
+        coverage = F.avg_pool2d(mask, CELL)
+        _, cosine = self.background.compare(query.context, support.context, coverage)
+        return self.background.likeness(cosine)
 
     def decode(
         self, query: Features, reading: Reading, similarity: Tensor, maps: Tensor, seen: Seen

@@ -111,6 +111,8 @@ def test_a_run_is_taken_apart(bench, scan, monkeypatch):
     assert list(document["by_supports"]) == ["1"]
     assert f"| {figures['first_ms']:.4g} ms a slice (asked: ≤ 120) |" in told
     assert "(asked: ≤ 80)" in told
+    assert document["generators"]["fob-lite-fast"]["first_ms"] > 0
+    assert "(asked: ≤ 50)" in told
 
 
 @pytest.mark.parametrize(

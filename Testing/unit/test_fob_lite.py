@@ -124,7 +124,9 @@ def test_what_is_encoded_beside_a_slice_does_not_matter(generator):
         torch.testing.assert_close(a, b, atol=2e-3, rtol=2e-3)
 
 
-def test_a_moved_disc_is_found_with_points_round_it(generator):
+@pytest.mark.parametrize("name", ["fob-lite", "fob-lite-fast"])
+def test_a_moved_disc_is_found_with_points_round_it(name):
+    generator = create(name, "cpu")
     images = slices_with_disc([(110, 120), (118, 126)])
     support, query = generator.encode(images)
     proposal = generator.propose(query, [Remembered(support, disc(110, 120))])
@@ -137,7 +139,26 @@ def test_a_moved_disc_is_found_with_points_round_it(generator):
     assert (disc(118, 126)[rows, columns] > 0).mean() >= 0.9
 
 
-def test_a_structure_that_fills_the_slice_has_no_background(generator):
+@pytest.mark.parametrize("foreign", [False, True])
+def test_the_fast_one_sees_fewer_pixels_and_answers_on_the_same(foreign):
+    full, fast = create("fob-lite", "cpu"), create("fob-lite-fast", "cpu")
+    assert fast.name == "fob-lite-fast"
+    assert fast.weights == full.weights
+    images, masks = slices_with_disc([(110, 120), (118, 126)]), [disc(110, 120), disc(60, 60)]
+    for generator in (full, fast):
+        support, query = generator.encode(images)
+        found = generator.propose(query, [Remembered(support, masks[0])], foreign=foreign)
+        carried = generator.carry(query, support, masks, foreign=foreign)
+        assert [one.shape for one in (found.probability, *carried)] == 3 * [(256, 256)]
+        assert dice(found.probability >= 0.5, disc(118, 126) > 0) > 0.85
+        assert dice(carried[0], disc(118, 126) > 0) > 0.8
+        cells = support.place.shape[-1]
+        assert cells == (64 if generator is full else 48)
+
+
+@pytest.mark.parametrize("name", ["fob-lite", "fob-lite-fast"])
+def test_a_structure_that_fills_the_slice_has_no_background(name):
+    generator = create(name, "cpu")
     (features,) = generator.encode(slices_with_disc([(128, 128)]))
     proposal = generator.propose(features, [Remembered(features, np.ones((256, 256), np.float32))])
     assert proposal.prompts.background.shape == (0, 2)
