@@ -17,7 +17,7 @@ from FoBSAMLib.gui.running import Running
 from FoBSAMLib.segmenters import registry as segmenters
 
 #: What can be chosen; the fields take other names too, such as sam-vit-b:FILE.
-GENERATORS = ("fob-lite",)
+GENERATORS = ("fob-lite", "fob-lite-fast")
 SEGMENTERS = segmenters.names()
 DEVICES = ("auto", "cpu", "cuda", "mps")
 

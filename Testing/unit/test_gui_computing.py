@@ -39,6 +39,7 @@ def test_choices_survive_the_panel(small):  # noqa: F811
     ]
     standin.choose(ui.segmenterComboBox, "random-walker")
     standin.choose(ui.deviceComboBox, "cpu")
+    standin.choose(ui.generatorComboBox, "fob-lite-fast")
     standin.type_text(ui.generatorComboBox.lineEdit(), "fob-paper:/models/fob.pth")
     use_worker(small, "ssh 'gpu host' fobsam worker")
     small.close()
