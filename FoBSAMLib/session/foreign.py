@@ -145,7 +145,7 @@ def follow_foreign(
 
     start = {anchor.at: anchor.mask}
     for outcome in follow(slices, start, set(), wanted, cancel, holding=holding, guide=guide):
-        # No slice, found or judged empty, is surer than the anchor from which it was reached.
+        # A slice is right, or rightly empty, if it is so beside its anchor and the anchor is.
         presence, confidence = outcome.verdict
         presence = min(presence, anchor.score) if outcome.mask.any() else presence
-        yield replace(outcome, verdict=Verdict(presence, min(confidence, anchor.score)))
+        yield replace(outcome, verdict=Verdict(presence, confidence * anchor.score))
