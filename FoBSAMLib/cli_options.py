@@ -8,7 +8,7 @@ import typer
 
 # Names are written out: the registries would have to import torch to be asked for them.
 GENERATOR_HELP = (
-    "What finds the prompts: fob-lite, fob-lite-fast (half the time, a little less accurate), "
+    "What finds the prompts: fob-lite, fob-lite-fast (a first look in two thirds of the time), "
     "fob-lite-self, fob-paper:FILE, or fob-paper:sabs:0 (a published fold, see fobsam models)."
 )
 SEGMENTER_HELP = (

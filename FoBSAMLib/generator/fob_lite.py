@@ -32,7 +32,7 @@ BATCH = 8
 class Pace(NamedTuple):
     """What is spent on a slice.
 
-    ``side``: pixels to which it is brought, a multiple of 64; ``radius``: cells (4 pixels) in which
+    ``side``: pixels to which it is brought, a multiple of 32; ``radius``: cells (4 pixels) in which
     it is matched; ``locating``: its background points are FoB's, else those of the ring round the
     mask that was found without them.
     """
@@ -43,8 +43,8 @@ class Pace(NamedTuple):
 
 
 FULL = Pace()
-#: Half the time for one point of Dice, see Testing/benchmarks/speed.md.
-FAST = Pace(192, 4, locating=False)
+#: Two thirds of the time. What else was tried is in Testing/benchmarks/speed.md.
+FAST = Pace(224, 4, locating=False)
 
 
 class FobLiteGenerator:

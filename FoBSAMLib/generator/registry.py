@@ -12,8 +12,8 @@ from FoBSAMLib.models.device import choose_device
 from FoBSAMLib.models.paths import resource
 from FoBSAMLib.models.published import fold_file
 
-#: Weights that come with FoBSAM: the default, the same at half the cost, and those that no organ
-#: label had a part in.
+#: Weights that come with FoBSAM: the default, the same at two thirds of the cost, and those that no
+#: organ label had a part in.
 SHIPPED = {
     "fob-lite": "weights/fob-lite.safetensors",
     "fob-lite-fast": "weights/fob-lite.safetensors",
@@ -25,8 +25,8 @@ NAMES = (*SHIPPED, "fob-paper")
 def create(name: str, device: str = "auto") -> Generator:
     """The generator called ``name``, computing on ``device``.
 
-    ``fob-lite`` uses its shipped weights, ``fob-lite:FILE`` others; ``fob-lite-fast`` spends half
-    the time on a slice; ``fob-lite-self`` uses weights trained without organ labels;
+    ``fob-lite`` uses its shipped weights, ``fob-lite:FILE`` others; ``fob-lite-fast`` spends two
+    thirds of the time on a slice; ``fob-lite-self`` uses weights trained without organ labels;
     ``fob-paper:FILE`` is the paper's network with one of its checkpoints, ``fob-paper:sabs:0`` …
     with a published fold.
     Raises ``FoBSAMError``: ``bad_request`` for an
