@@ -10,7 +10,7 @@ LOCK := requirements/lock.txt
 SYSTEM := libdbus-1-3 libegl1 libfontconfig1 libgl1 libglib2.0-0 libxkbcommon0
 DRAWS := $(BIN)/python -c 'import importlib.util as i; i.find_spec("PySide6") and __import__("PySide6.QtWidgets")'
 
-.PHONY: demo test lint format screenshots env slicer system lock clean
+.PHONY: demo test lint format screenshots files env slicer system lock clean
 .DELETE_ON_ERROR:
 
 demo: env
@@ -32,6 +32,15 @@ format: env
 # The panel and the views, in a model of Slicer's window; no display is needed.
 screenshots: slicer
 	PYTHONPATH=Testing $(BIN)/python -m standin.story Resources/Screenshots
+
+# What the extension ships, for CMake: everything but pictures of documents.
+SHIPPED := git ls-files --cached --others --exclude-standard
+files:
+	{ echo '# What lies beside the module once installed; written by `make files`, not by hand.'; \
+	  echo 'set(FoBSAM_LIBRARY_SCRIPTS'; $(SHIPPED) 'FoBSAMLib/*.py' | LC_ALL=C sort | sed 's/^/  /'; echo '  )'; \
+	  echo 'set(FoBSAM_LIBRARY_RESOURCES'; \
+	  $(SHIPPED) FoBSAMLib Resources ':!*.py' ':!Resources/Screenshots' ':!*-curve.png' | LC_ALL=C sort | sed 's/^/  /'; \
+	  echo '  )'; } > FoBSAM/Files.cmake
 
 env: $(VENV)/.installed
 

@@ -1,0 +1,1 @@
+# Packages are the real one's business.
