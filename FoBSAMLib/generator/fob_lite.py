@@ -79,12 +79,12 @@ class FobLiteGenerator:
         """See `Generator.propose`."""
         masks = self._shrunk(np.stack([item.mask for item in memory]))
         box, region, reading = self._read(query, memory, masks, foreign)
-        last, mask = _float(memory[-1].features), masks[-1:]
+        last, mask = _for_heads(memory[-1].features), masks[-1:]
         background = torch.zeros(1, 0, 2, device=self.device)
         ring = sample_ring(memory[-1].inside) if self.pace.locating else background[0]
         if len(ring):
             located = self.model.locate(
-                _float(query),
+                _for_heads(query),
                 last,
                 mask,
                 torch.from_numpy(ring + 0.5).to(self.device)[None] / SIZE,
@@ -178,6 +178,11 @@ Box = tuple[int, int, int, int]
 
 def _float(features: Features) -> Features:
     return Features(*(f.float() for f in features))
+
+
+def _for_heads(features: Features) -> Features:
+    """Only what the heads look at in whole slices is worth the time."""
+    return features._replace(context=features.context.float(), place=features.place.float())
 
 
 def _region_of(features: Features, box: Box) -> Features:
