@@ -1,6 +1,11 @@
 foreach(field HOMEPAGE CONTRIBUTORS DESCRIPTION ICONURL SCREENSHOTURLS DEPENDS)
-  if(NOT DEFINED EXTENSION_${field})
+  if("${EXTENSION_${field}}" STREQUAL "")
     message(FATAL_ERROR "EXTENSION_${field} is not set")
+  endif()
+endforeach()
+foreach(field LICENSE_FILE README_FILE)
+  if(NOT EXISTS "${EXTENSION_${field}}")
+    message(FATAL_ERROR "EXTENSION_${field}: there is no ${EXTENSION_${field}}")
   endif()
 endforeach()
 string(JOIN "\n" description
