@@ -90,6 +90,8 @@ set(FoBSAM_LIBRARY_SCRIPTS
   FoBSAMLib/image/__init__.py
   FoBSAMLib/image/box.py
   FoBSAMLib/image/dicom.py
+  FoBSAMLib/image/dicom_seg.py
+  FoBSAMLib/image/dicom_seg_write.py
   FoBSAMLib/image/geometry.py
   FoBSAMLib/image/grid.py
   FoBSAMLib/image/io.py
@@ -100,6 +102,7 @@ set(FoBSAM_LIBRARY_SCRIPTS
   FoBSAMLib/image/seg_nrrd.py
   FoBSAMLib/image/segmentation.py
   FoBSAMLib/image/slices.py
+  FoBSAMLib/image/terminology.py
   FoBSAMLib/image/volume.py
   FoBSAMLib/image/windows.py
   FoBSAMLib/models/__init__.py

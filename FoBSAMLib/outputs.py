@@ -35,7 +35,9 @@ class Outputs:
         return tuple(f for f in (self.segmentation, self.report, self.figure) if f is not None)
 
     def check_fits(self, volume: Volume) -> None:
-        """Raise FoBSAMError if what is found in ``volume`` does not fit the format: PNG is 2-D."""
+        """Raise FoBSAMError if what is found in ``volume`` does not fit the format: PNG is 2-D, a
+        DICOM segmentation needs a DICOM image."""
+        check_output(self.segmentation, volume)
         count = volume.slice_count("k")
         if self.segmentation.suffix.lower() == ".png" and count > 1:
             raise FoBSAMError(

@@ -1,15 +1,16 @@
-"""The image series of a DICOM folder."""
+"""DICOM images: the series of a folder, the frames of a file, in the order of their position."""
 
 from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from FoBSAMLib.errors import FoBSAMError
-from FoBSAMLib.image.volume import Modality
+from FoBSAMLib.image.geometry import ras_to_lps
+from FoBSAMLib.image.volume import Modality, Volume
 
 if TYPE_CHECKING:
     import pydicom
@@ -28,6 +29,11 @@ _TAGS = [
     "ImageOrientationPatient",
     "Rows",
     "Columns",
+]
+_FRAME_TAGS = [
+    "NumberOfFrames",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
 ]
 #: Slices further from even spacing than this share of it, or shifted sideways by more mm
 #: than that, are no regular grid.
@@ -61,7 +67,80 @@ def read_series(folder: Path) -> tuple[list[str], str]:
         )
     [headers] = series.values()
     modality = str(headers[0].get("Modality", ""))
-    return [str(header.filename) for header in _sorted_slices(headers, folder)], modality
+    if len(headers) > 1:
+        order = _order_series(headers, f"The DICOM series in {folder}")
+        headers = [headers[n] for n in order]
+    return [str(header.filename) for header in headers], modality
+
+
+def read_frames(path: Path) -> tuple[list[int], np.ndarray] | None:
+    """Where the frames of a multi-frame image lie: their order by position, and in that order
+    the 4×4 matrix ijk_to_ras.
+
+    None for an image whose frames have no position each (as in nuclear medicine before 2000).
+    Raises FoBSAMError where they make no regular grid.
+    """
+    import pydicom
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_FRAME_TAGS)
+    if "PerFrameFunctionalGroupsSequence" not in header:
+        return None
+    what = f"The DICOM image {path}"
+    try:
+        planes = [frame_plane(header, n) for n in range(int(header.NumberOfFrames))]
+    except (AttributeError, IndexError, TypeError, ValueError):
+        raise _without_position(what, "frames") from None
+    orientations, positions, spacings = (np.array(part) for part in zip(*planes, strict=True))
+    if np.ptp(spacings, axis=0).max() > 1e-3:
+        raise _mixed(what, "frames")
+    order = sort_planes(orientations, positions, what, "frames")
+    normal = np.cross(orientations[0, :3], orientations[0, 3:])
+    matrix = np.eye(4)
+    matrix[:3, 0] = orientations[0, :3] * spacings[0, 1]
+    matrix[:3, 1] = orientations[0, 3:] * spacings[0, 0]
+    matrix[:3, 2] = normal
+    if len(order) > 1:
+        first, last = positions[order[0]], positions[order[-1]]
+        matrix[:3, 2] *= (last - first) @ normal / (len(order) - 1)
+    matrix[:3, 3] = positions[order[0]]
+    return order, ras_to_lps(matrix)
+
+
+def frame_plane(header: pydicom.Dataset, index: int) -> tuple[Any, Any, Any]:
+    """Orientation, position and pixel spacing (row to row, column to column) of a frame, from the
+    functional groups: PS3.3 C.7.6.16.
+
+    Raises AttributeError, IndexError or TypeError where one is missing.
+    """
+    [orientation] = frame_group(header, index, "PlaneOrientationSequence")
+    [position] = frame_group(header, index, "PlanePositionSequence")
+    [measures] = frame_group(header, index, "PixelMeasuresSequence")
+    return (
+        [float(x) for x in orientation.ImageOrientationPatient],
+        [float(x) for x in position.ImagePositionPatient],
+        [float(x) for x in measures.PixelSpacing],
+    )
+
+
+def frame_group(header: pydicom.Dataset, index: int, name: str) -> Any:
+    """A functional group of a frame, its own or the one that all frames share."""
+    frame = header.PerFrameFunctionalGroupsSequence[index]
+    return frame.get(name) or header.SharedFunctionalGroupsSequence[0].get(name)
+
+
+def read_reference(volume: Volume) -> pydicom.Dataset:
+    """What else refers to a DICOM image by: FrameOfReferenceUID, SeriesInstanceUID.
+
+    Empty for an image from other files.
+    """
+    import pydicom
+
+    if not volume.dicom_files:
+        return pydicom.Dataset()
+    tags = ["FrameOfReferenceUID", "SeriesInstanceUID"]
+    return pydicom.dcmread(volume.dicom_files[0], specific_tags=tags)
 
 
 def _read_header(path: Path) -> pydicom.Dataset | None:
@@ -89,41 +168,63 @@ def _describe(headers: list[pydicom.Dataset]) -> str:
     return f"'{title}' ({first.get('Modality', 'unknown')}, {count})"
 
 
-def _sorted_slices(headers: list[pydicom.Dataset], folder: Path) -> list[pydicom.Dataset]:
-    """Slices along the normal of their plane, checked to be parallel, even and aligned."""
-    if len(headers) == 1:
-        return headers
-
-    def irregular(what: str, hint: str) -> FoBSAMError:
-        return FoBSAMError("bad_geometry", f"The DICOM series in {folder} {what}.", hint)
-
+def _order_series(headers: list[pydicom.Dataset], what: str) -> list[int]:
+    """The slices' order by position."""
     try:
         orientations = np.array([h.ImageOrientationPatient for h in headers], np.float64)
         positions = np.array([h.ImagePositionPatient for h in headers], np.float64)
     except (AttributeError, TypeError, ValueError):
-        raise irregular(
-            "has slices without a position", "Convert it to NIfTI or NRRD first."
-        ) from None
-    sizes = {(h.Rows, h.Columns) for h in headers}
-    if len(sizes) > 1 or np.ptp(orientations, axis=0).max() > 0.01:
-        raise irregular(
-            "has slices of different size or direction", "Take the localizer out of the folder."
-        )
+        raise _without_position(what, "slices") from None
+    if len({(h.Rows, h.Columns) for h in headers}) > 1:
+        raise _mixed(what, "slices")
+    return sort_planes(orientations, positions, what, "slices")
+
+
+def sort_planes(
+    orientations: np.ndarray, positions: np.ndarray, what: str, planes: str
+) -> list[int]:
+    """The order of planes along their normal, checked to be parallel, even and aligned.
+
+    ``orientations`` [N, 6] and ``positions`` [N, 3] are DICOM's; ``what`` and ``planes`` name
+    image and planes in the FoBSAMError (``bad_geometry``) that is raised otherwise.
+    """
+
+    def irregular(how: str, hint: str) -> FoBSAMError:
+        return FoBSAMError("bad_geometry", f"{what} {how}.", hint)
+
+    if np.ptp(orientations, axis=0).max() > 0.01:
+        raise _mixed(what, planes)
     normal = np.cross(orientations[0, :3], orientations[0, 3:])
     along = positions @ normal
     order = np.argsort(along)
     steps = np.diff(along[order])
-    if steps.min() < 1e-3:
+    if len(steps) and steps.min() < 1e-3:
         raise irregular(
             "has several images at one position (4-D: times or echoes)",
-            "Put the files of one of them into a folder of their own.",
+            "Put those of one of them into a folder or file of their own.",
         )
-    if np.ptp(steps) > _UNEVEN_SHARE * np.median(steps):
+    if len(steps) and np.ptp(steps) > _UNEVEN_SHARE * np.median(steps):
         raise irregular(
             f"is unevenly spaced, {steps.min():.3g} to {steps.max():.3g} mm",
-            "Add the missing slices, or resample it to even spacing first.",
+            f"Add the missing {planes}, or resample it to even spacing first.",
         )
     sideways = positions - np.outer(along, normal)
     if np.ptp(sideways, axis=0).max() > _SHIFTED_MM:
         raise irregular("is sheared (a tilted gantry)", "Resample it to a regular grid first.")
-    return [headers[n] for n in order]
+    return [int(n) for n in order]
+
+
+def _without_position(what: str, planes: str) -> FoBSAMError:
+    return FoBSAMError(
+        "bad_geometry",
+        f"{what} has {planes} without a position.",
+        "Convert it to NIfTI or NRRD first.",
+    )
+
+
+def _mixed(what: str, planes: str) -> FoBSAMError:
+    return FoBSAMError(
+        "bad_geometry",
+        f"{what} has {planes} of different size or direction.",
+        "Take the localizer out of it.",
+    )

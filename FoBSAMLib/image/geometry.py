@@ -31,13 +31,18 @@ def geometry_of(image: sitk.Image) -> np.ndarray:
 
 def to_image(array: np.ndarray, ijk_to_ras: np.ndarray) -> sitk.Image:
     """A SimpleITK image of voxels [K, J, I] with a geometry."""
+    image = sitk.GetImageFromArray(array)
+    place(image, ijk_to_ras)
+    return image
+
+
+def place(image: sitk.Image, ijk_to_ras: np.ndarray) -> None:
+    """Give a 3-D image a geometry."""
     matrix = ras_to_lps(ijk_to_ras)
     spacing = np.linalg.norm(matrix[:3, :3], axis=0)
-    image = sitk.GetImageFromArray(array)
     image.SetSpacing(spacing.tolist())
     image.SetDirection((matrix[:3, :3] / spacing).ravel().tolist())
     image.SetOrigin(matrix[:3, 3].tolist())
-    return image
 
 
 def embed(layers: np.ndarray, ijk_to_ras: np.ndarray, like: Volume) -> np.ndarray | None:

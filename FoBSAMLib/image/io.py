@@ -10,14 +10,14 @@ import contextlib
 import os
 import uuid
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
 from FoBSAMLib.errors import FoBSAMError
-from FoBSAMLib.image import dicom, geometry, nifti, seg_nrrd
+from FoBSAMLib.image import dicom, dicom_seg, geometry, nifti, seg_nrrd
 from FoBSAMLib.image.segmentation import Segmentation, Structure, distinct_color
 from FoBSAMLib.image.volume import Volume, check_voxels, not_finite
 from FoBSAMLib.image.windows import detect_modality
@@ -25,7 +25,9 @@ from FoBSAMLib.image.windows import detect_modality
 #: Formats of photographs: their resolution, if any, is the printer's, not the patient's.
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 #: Formats that a segmentation can be written in.
-WRITABLE = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha", ".png")
+WRITABLE = (".seg.nrrd", ".dcm", ".nii.gz", ".nii", ".nrrd", ".mha", ".png")
+#: Those of them in which structures may overlap.
+LAYERED = (".seg.nrrd", ".dcm")
 #: A labelmap with more values than any atlas has is an image given by mistake.
 MAX_LABELS = 1000
 
@@ -40,7 +42,7 @@ def read_volume(path: PathLike) -> Volume:
     voxels, and a folder without or with several DICOM series.
     """
     path = Path(path)
-    image, dicom_modality = _read_image(path)
+    image, dicom_modality, files = _read_image(path)
     array = sitk.GetArrayFromImage(image)
     if image.GetNumberOfComponentsPerPixel() > 1:
         array = array[..., :3] if array.shape[-1] >= 3 else array[..., 0]
@@ -48,14 +50,16 @@ def read_volume(path: PathLike) -> Volume:
     name = Path(path.resolve().name.removesuffix(".gz")).stem
     volume = Volume(array, geometry.geometry_of(image), name)
     modality = dicom.MODALITIES.get(dicom_modality) or detect_modality(volume)
-    return Volume(array, volume.ijk_to_ras, name, modality)
+    dicom_files = tuple(os.path.abspath(file) for file in files) if dicom_modality else ()
+    return Volume(array, volume.ijk_to_ras, name, modality, dicom_files)
 
 
 def read_segmentation(path: PathLike, like: Volume | None = None) -> Segmentation:
-    """Read structures from a ``.seg.nrrd`` or a labelmap, where each value but 0 is one.
+    """Read structures from a ``.seg.nrrd``, a DICOM segmentation or a labelmap, where each value
+    but 0 is one.
 
     With ``like`` they must be on its grid; a ``.seg.nrrd``, which Slicer crops to what is
-    drawn, may be on a box of it and is padded.
+    drawn, and a DICOM segmentation may be on a box of it and are padded.
     Raises FoBSAMError for a missing or unreadable file, one that is no labelmap or is empty,
     and another grid (saying how it differs).
     """
@@ -65,6 +69,7 @@ def read_segmentation(path: PathLike, like: Volume | None = None) -> Segmentatio
         drawn = seg_nrrd.read(path)
     except Exception as error:  # a damaged file: pynrrd's parser raises anything
         raise _unreadable(path, "the NRRD file is damaged") from error
+    drawn = drawn or dicom_seg.read(path, like)
     segmentation = drawn or _read_labelmap(path, like)
     if not segmentation.layers.any():
         raise FoBSAMError(
@@ -81,25 +86,38 @@ def read_segmentation(path: PathLike, like: Volume | None = None) -> Segmentatio
         how = geometry.difference(like, segmentation.shape, segmentation.ijk_to_ras)
         raise FoBSAMError(
             "bad_geometry",
-            f"{path} is not on the grid of the image {like.name}: {how}.",
+            f"{path} is not on the grid of the image {like.name}: {how}."
+            + dicom_seg.describe_other(path, like),
             "Draw it on this image, or resample it to the image's grid first.",
         )
     return Segmentation(layers, like.ijk_to_ras, segmentation.structures, segmentation.header)
 
 
-def write_segmentation(path: PathLike, segmentation: Segmentation, name: str = "") -> None:
-    """Write structures as ``.seg.nrrd``, or as a labelmap by the extension; compressed.
+def write_segmentation(
+    path: PathLike,
+    segmentation: Segmentation,
+    name: str = "",
+    *,
+    source: Volume | None = None,
+    models: Mapping[str, str] | None = None,
+) -> None:
+    """Write structures as ``.seg.nrrd``, as a DICOM segmentation (``.dcm``), or as a labelmap by
+    the extension; compressed.
 
     A ``.seg.nrrd`` keeps names, colours, terminology and layers, and holds ``name`` as its
-    content. In a labelmap the first structure wins where several overlap.
-    Raises FoBSAMError for an unknown format and whatever keeps the file from being written;
-    then nothing is left of it.
+    content. A DICOM segmentation refers to the DICOM files of ``source``, the image it is of, and
+    says which ``models`` were used. In a labelmap the first structure wins where several overlap.
+    Raises FoBSAMError for an unknown format, for a DICOM segmentation of an image from other files,
+    and whatever keeps the file from being written; then nothing is left of it.
     """
     path = Path(path)
     _check_format(path)
     if path.name.lower().endswith(".seg.nrrd"):
         with atomic_path(path) as temporary:
             seg_nrrd.write(temporary, segmentation, name)
+        return
+    if _is_dicom(path):
+        _write_dicom(path, segmentation, source, models or {})
         return
     labels, _ = segmentation.flatten()
     image = geometry.to_image(labels, segmentation.ijk_to_ras)
@@ -121,15 +139,37 @@ def write_segmentation(path: PathLike, segmentation: Segmentation, name: str = "
             raise _unwritable(path, "the disk may be full") from error
 
 
-def check_output(path: PathLike) -> None:
+def check_output(path: PathLike, image: Volume | None = None) -> None:
     """Raise now the FoBSAMError that `write_segmentation` would raise after the work.
 
-    That is for an unknown format, and for a folder that is missing or read-only.
+    That is for an unknown format, for a folder that is missing or read-only, and, where the
+    image is known, for what does not fit the format.
     """
     path = Path(path)
     _check_format(path)
+    if _is_dicom(path):
+        from FoBSAMLib.image import dicom_seg_write
+
+        dicom_seg_write.check_installed()
+        if image is not None:
+            dicom_seg_write.check_source(path, image)
     with _temporary_beside(path):
         pass
+
+
+def _is_dicom(path: Path) -> bool:
+    return path.suffix.lower() == ".dcm"
+
+
+def _write_dicom(
+    path: Path, segmentation: Segmentation, source: Volume | None, models: Mapping[str, str]
+) -> None:
+    from FoBSAMLib.image import dicom_seg_write  # pydicom comes with it
+
+    image = dicom_seg_write.check_source(path, source)
+    content = dicom_seg_write.build(segmentation, image, models)
+    with atomic_path(path) as temporary:
+        content.save_as(temporary)
 
 
 @contextlib.contextmanager
@@ -201,8 +241,8 @@ def _check_readable(path: Path) -> None:
         raise _unreadable(path, error.strerror or str(error)) from error
 
 
-def _read_image(path: Path) -> tuple[sitk.Image, str]:
-    """A 3-D image from a file or a DICOM folder, and its DICOM modality, if any."""
+def _read_image(path: Path) -> tuple[sitk.Image, str, tuple[str, ...]]:
+    """A 3-D image from a file or a DICOM folder, its DICOM modality, if any, and its files."""
     _check_readable(path)
     modality = ""
     files = [str(path)]
@@ -211,8 +251,8 @@ def _read_image(path: Path) -> tuple[sitk.Image, str]:
     try:
         with _quiet():
             if len(files) > 1:
-                return sitk.ReadImage(files), modality
-            return _read_image_file(Path(files[0]))
+                return sitk.ReadImage(files), modality, tuple(files)
+            return *_read_image_file(Path(files[0])), tuple(files)
     except (RuntimeError, EOFError, OSError, zlib.error) as error:
         raise _unreadable(path, _reason(error)) from error
 
@@ -238,7 +278,7 @@ def _read_image_file(path: Path) -> tuple[sitk.Image, str]:
         raise FoBSAMError(
             "bad_request",
             f"{path} is a DICOM object of modality {modality}, not an image.",
-            "Give the image; convert a DICOM segmentation to .seg.nrrd first.",
+            "Give the image. What is drawn on it may be a DICOM segmentation.",
         )
     size = reader.GetSize()
     volumes = int(np.prod(size[3:]))
@@ -261,6 +301,12 @@ def _read_image_file(path: Path) -> tuple[sitk.Image, str]:
         image = image[..., 0]
     if image.GetDimension() == 2:
         image = sitk.JoinSeries([image])
+    frames = dicom.read_frames(path) if modality and image.GetDepth() > 1 else None
+    if frames is not None:
+        # ITK takes frames for sorted, whatever their positions are.
+        order, ijk_to_ras = frames
+        image = sitk.JoinSeries([image[:, :, n] for n in order])
+        geometry.place(image, ijk_to_ras)
     if path.suffix.lower() in PICTURES:
         image.SetSpacing([1.0, 1.0, 1.0])
         image.SetOrigin([0.0, 0.0, 0.0])
@@ -270,7 +316,7 @@ def _read_image_file(path: Path) -> tuple[sitk.Image, str]:
 def _read_labelmap(path: Path, like: Volume | None) -> Segmentation:
     if path.is_dir():
         raise _unreadable(path, "it is a folder, not a labelmap")
-    image, _ = _read_image(path)
+    image, *_ = _read_image(path)
     array = sitk.GetArrayFromImage(image)
     labels = _as_labels(array, path)
     values = sorted({int(v) for plane in labels for v in np.unique(plane[plane > 0])})

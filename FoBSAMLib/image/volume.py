@@ -30,13 +30,15 @@ class Volume:
     """An image: voxels in (K, J, I) order, or (K, J, I, 3) for RGB, and where they lie.
 
     ``ijk_to_ras`` is the 4×4 matrix that maps voxel indices (i, j, k, 1) to millimetres in
-    the patient's right-anterior-superior frame.
+    the patient's right-anterior-superior frame. ``dicom_files`` are the DICOM files that it was
+    read from: one, or one a slice in the order of k.
     """
 
     array: np.ndarray
     ijk_to_ras: np.ndarray
     name: str = "image"
     modality: Modality = "auto"
+    dicom_files: tuple[str, ...] = ()
 
     @classmethod
     def from_array(

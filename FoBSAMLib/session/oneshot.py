@@ -41,9 +41,12 @@ class OneShot:
     seconds: float
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write the segmentation: ``.seg.nrrd`` or any labelmap format, by the file's name."""
+        """Write the segmentation: ``.seg.nrrd``, ``.dcm`` (a DICOM segmentation of a volume that
+        was read from DICOM) or any labelmap format, by the file's name."""
         self.support.check_writable_as(path)
-        write_segmentation(path, self.segmentation, self.volume.name)
+        write_segmentation(
+            path, self.segmentation, self.volume.name, source=self.volume, models=self.models
+        )
 
     def report(self) -> dict[str, Any]:
         """The run as JSON-ready values: versions, models and every slice's figures."""

@@ -43,7 +43,7 @@ class Support:
         labels: Iterable[int | str] = (),
         absent: Mapping[str, Iterable[int]] | None = None,
     ) -> Support:
-        """Read a labelmap or ``.seg.nrrd`` drawn on the volume's grid.
+        """Read a labelmap, ``.seg.nrrd`` or DICOM segmentation drawn on the volume's grid.
 
         Args:
             path: only its annotated slices may be non-zero; each label is a structure.
@@ -190,12 +190,14 @@ class Support:
 
     def check_writable_as(self, path: str | os.PathLike[str]) -> None:
         """Raise FoBSAMError where structures overlap as drawn and the file cannot hold that."""
-        if str(path).lower().endswith(".seg.nrrd") or not self.overlap():
+        from FoBSAMLib.image.io import LAYERED
+
+        if str(path).lower().endswith(LAYERED) or not self.overlap():
             return
         raise FoBSAMError(
             "bad_request",
             f"Structures overlap as drawn: {Path(path).name} can hold one at a voxel.",
-            "Write a .seg.nrrd, or choose structures (--label).",
+            "Write .seg.nrrd or .dcm, or choose structures (--label).",
         )
 
     def overlap(self) -> bool:
