@@ -21,8 +21,13 @@ REQUIREMENTS = ROOT / "Resources" / "requirements.txt"
 APPLICATION = {"slicer", "vtk", "qt", "ctk", "SampleData", "PyTorchUtils"}
 #: Packages that come with Slicer.
 BROUGHT = {"numpy", "scipy", "simpleitk", "packaging"}
-#: Parts that only commands of their own use, which the panel does not offer.
-COMMANDS = ("FoBSAMLib.bench", "FoBSAMLib.evaluation", "FoBSAMLib.training")
+#: Parts that only commands of their own use, or output that the panel does not offer.
+COMMANDS = (
+    "FoBSAMLib.bench",
+    "FoBSAMLib.evaluation",
+    "FoBSAMLib.image.dicom_seg_write",
+    "FoBSAMLib.training",
+)
 
 
 def name_of(requirement: str) -> str:
