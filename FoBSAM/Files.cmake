@@ -6,6 +6,14 @@ set(FoBSAM_LIBRARY_SCRIPTS
   FoBSAMLib/background/engine.py
   FoBSAMLib/background/jobs.py
   FoBSAMLib/background/process.py
+  FoBSAMLib/batch/__init__.py
+  FoBSAMLib/batch/cases.py
+  FoBSAMLib/batch/cluster.py
+  FoBSAMLib/batch/command.py
+  FoBSAMLib/batch/local.py
+  FoBSAMLib/batch/outcome.py
+  FoBSAMLib/batch/several.py
+  FoBSAMLib/batch/worker.py
   FoBSAMLib/bench/__init__.py
   FoBSAMLib/bench/common.py
   FoBSAMLib/bench/fresh.py
@@ -15,6 +23,7 @@ set(FoBSAM_LIBRARY_SCRIPTS
   FoBSAMLib/bench/slices.py
   FoBSAMLib/bench/worker.py
   FoBSAMLib/cli.py
+  FoBSAMLib/cli_batch.py
   FoBSAMLib/cli_bench.py
   FoBSAMLib/cli_models.py
   FoBSAMLib/cli_options.py
@@ -201,6 +210,7 @@ set(FoBSAM_LIBRARY_SCRIPTS
 set(FoBSAM_LIBRARY_RESOURCES
   FoBSAMLib/evaluation/report.html.jinja
   Resources/Icons/FoBSAM.png
+  Resources/Icons/FoBSAM.svg
   Resources/Icons/FoBSAMChest.png
   Resources/UI/FoBSAM.ui
   Resources/models.json

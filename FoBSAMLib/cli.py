@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 import typer
 
 from FoBSAMLib import cli_bench, cli_models
+from FoBSAMLib.cli_batch import batch
 from FoBSAMLib.cli_options import (
     GENERATOR_HELP,
     SEGMENTER_HELP,
@@ -111,8 +112,8 @@ def segment(
         Path,
         typer.Option(
             metavar="LABELMAP",
-            help="Labelmap or .seg.nrrd on the image's grid; its non-empty slices are the "
-            "annotated ones, each label value is a structure.",
+            help="Labelmap, .seg.nrrd or DICOM SEG on the image's grid; its non-empty slices are "
+            "the annotated ones, each label value is a structure.",
             show_default=False,
         ),
     ],
@@ -120,7 +121,8 @@ def segment(
         Path,
         typer.Option(
             metavar="OUT",
-            help="Where to write: .seg.nrrd or any labelmap format; a folder with --query.",
+            help="Where to write: .seg.nrrd, .dcm (DICOM SEG of a DICOM image) or any labelmap "
+            "format; a folder with --query.",
             show_default=False,
         ),
     ],
@@ -386,6 +388,7 @@ def evaluate(
     typer.echo(tables.markdown(document))
 
 
+app.command()(batch)
 app.command()(train)
 app.add_typer(cli_bench.app, name="bench")
 app.add_typer(cli_models.app, name="models")
