@@ -21,6 +21,9 @@ REQUIREMENTS = ROOT / "Resources" / "requirements.txt"
 APPLICATION = {"slicer", "vtk", "qt", "ctk", "SampleData", "PyTorchUtils"}
 #: Packages that come with Slicer.
 BROUGHT = {"numpy", "scipy", "simpleitk", "packaging"}
+#: Packages for DICOM segmentations and for several machines; whoever asks for one of these without
+#: them is told to install it.
+OPTIONAL = {"highdicom", "ray"}
 #: Parts that only commands of their own use, or output that the panel does not offer.
 COMMANDS = (
     "FoBSAMLib.bench",
@@ -98,12 +101,12 @@ def test_every_import_is_declared():
 
 
 def test_extras_are_for_commands_and_special_models():
-    """What the panel, its worker and a plain `fobsam segment` import comes with FoBSAM, with
+    """What the panel, its worker and `fobsam segment` cannot do without comes with FoBSAM, with
     Slicer, or is asked for with the model that needs it."""
     lines = [line.partition("#")[0].strip() for line in REQUIREMENTS.read_text("utf-8").split("\n")]
     asked_for = {*filter(None, lines), TORCH, *(one for list_ in SPECIAL.values() for one in list_)}
     files = packages(reached([MODULE, ROOT / "FoBSAMLib" / "__main__.py"]))
-    missing = set(files) - {name_of(one) for one in asked_for} - BROUGHT
+    missing = set(files) - {name_of(one) for one in asked_for} - BROUGHT - OPTIONAL
     assert not missing, {name: files[name] for name in missing}
 
 
