@@ -305,6 +305,7 @@ def _read_image_file(path: Path) -> tuple[sitk.Image, str]:
     if frames is not None:
         # ITK takes frames for sorted, whatever their positions are.
         order, ijk_to_ras = frames
+        geometry.place(image, np.eye(4))  # only slices at one place are joined
         image = sitk.JoinSeries([image[:, :, n] for n in order])
         geometry.place(image, ijk_to_ras)
     if path.suffix.lower() in PICTURES:

@@ -8,53 +8,21 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from dicom_files import (
+    ALONG_COLUMN,
+    ALONG_ROW,
+    FIRST,
+    NORMAL,
+    STEP,
+    VOXELS,
+    write_frames,
+    write_series,
+    write_slice,
+)
+from pydicom.uid import generate_uid
 
 from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.image.io import read_segmentation, read_volume
-
-VOXELS = np.random.default_rng(0).integers(0, 2000, (4, 6, 5)).astype(np.uint16)
-#: Rows along the patient's left-posterior diagonal: an oblique series.
-ALONG_ROW, ALONG_COLUMN = np.array([0.6, 0.8, 0]), np.array([0, 0, -1.0])
-NORMAL = np.cross(ALONG_ROW, ALONG_COLUMN)
-STEP = 3.0
-
-
-def write_slice(path: Path, index: int, series: str, **changes: object) -> None:
-    """One slice of VOXELS, rescaled to HU; positions in LPS as DICOM has them."""
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = CTImageStorage
-    meta.MediaStorageSOPInstanceUID = generate_uid()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    slice_ = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
-    slice_.SOPClassUID = CTImageStorage
-    slice_.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
-    slice_.SeriesInstanceUID = series
-    slice_.SeriesDescription = "Thorax"
-    slice_.Modality = "CT"
-    slice_.Rows, slice_.Columns = VOXELS.shape[1:]
-    slice_.PixelSpacing = [0.7, 0.5]
-    # Not the distance of the slices: they have gaps.
-    slice_.SliceThickness = 1.0
-    slice_.ImageOrientationPatient = [*ALONG_ROW, *ALONG_COLUMN]
-    slice_.ImagePositionPatient = list(np.array([10, -20, 30]) + index * STEP * NORMAL)
-    slice_.SamplesPerPixel, slice_.PhotometricInterpretation = 1, "MONOCHROME2"
-    slice_.BitsAllocated = slice_.BitsStored = 16
-    slice_.HighBit, slice_.PixelRepresentation = 15, 0
-    slice_.RescaleSlope, slice_.RescaleIntercept = 1, -1024
-    slice_.PixelData = VOXELS[index].tobytes()
-    for name, value in changes.items():
-        setattr(slice_, name, value)
-    slice_.save_as(path, enforce_file_format=True)
-
-
-def write_series(folder: Path, prefix: str = "im", **changes: object) -> str:
-    """A series whose file names are in no order of position."""
-    series = generate_uid()
-    for name, index in zip("adbc", range(4), strict=True):
-        write_slice(folder / f"{prefix}{name}.dcm", index, series, **changes)
-    return series
 
 
 def refusal(call: Callable[[], object]) -> str:
@@ -146,7 +114,7 @@ def test_segmentation_object_is_no_image(tmp_path: Path) -> None:
 )
 def test_slices_that_make_no_grid(changes: dict[str, object], says: str, tmp_path: Path) -> None:
     series = write_series(tmp_path)
-    write_slice(tmp_path / "imc.dcm", 3, series, **changes)
+    write_slice(tmp_path / "imb.dcm", 3, series, **changes)
     assert says in refusal(lambda: read_volume(tmp_path))
 
 
@@ -157,6 +125,31 @@ def test_file_cut_short(tmp_path: Path) -> None:
     del header_only.PixelData
     header_only.save_as(path)
     assert "cannot be read" in refusal(lambda: read_volume(tmp_path))
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1]])
+def test_frames_sorted_by_position(order: list[int], tmp_path: Path) -> None:
+    write_frames(tmp_path / "ct.dcm", order)
+    for path in (tmp_path / "ct.dcm", tmp_path):
+        volume = read_volume(path)
+        assert (volume.array == VOXELS.astype(int) - 1024).all()
+        assert volume.modality == "ct"
+        for i, j, k in [(0, 0, 0), (4, 5, 0), (2, 1, 3)]:
+            lps = FIRST + 0.5 * i * ALONG_ROW + 0.7 * j * ALONG_COLUMN + k * STEP * NORMAL
+            point = volume.ijk_to_ras @ [i, j, k, 1]
+            np.testing.assert_allclose(point[:3], lps * [-1, -1, 1], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("positions", "says"),
+    [
+        ([0, 1, 2, 2], "several images at one position"),
+        ([0, 1, 2, 6], "unevenly spaced, 3 to 12 mm"),
+    ],
+)
+def test_frames_that_make_no_grid(positions: list[float], says: str, tmp_path: Path) -> None:
+    write_frames(tmp_path / "ct.dcm", [0, 1, 2, 3], positions)
+    assert says in refusal(lambda: read_volume(tmp_path / "ct.dcm"))
 
 
 def test_real_folder_with_a_segmentation_and_labelmaps(shared_data: Path) -> None:
