@@ -43,11 +43,12 @@ def read(path: Path, like: Volume | None) -> Segmentation | None:
             _check_reference(path, content, like)
             slices, ijk_to_lps = _place_frames(path, content, like)
             layers, structures = _read_layers(path, content, slices)
-        # What is missing or malformed in a damaged file, and codecs that are not installed.
-        except (LookupError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+        except (FoBSAMError, MemoryError):
+            raise
+        except Exception as error:  # a damaged file: pydicom's parser raises anything
             raise FoBSAMError(
                 "unreadable",
-                f"{path} cannot be read: the DICOM segmentation is damaged ({error}).",
+                f"{path} cannot be read: the DICOM segmentation is damaged.",
                 "Check that it is the right, whole file.",
             ) from error
     return Segmentation(layers, ras_to_lps(ijk_to_lps), structures)
@@ -195,8 +196,16 @@ def _frame(content: pydicom.Dataset, index: int) -> np.ndarray:
     """The values [J, I] of one frame."""
     from pydicom.pixels import pixel_array
 
-    if content.BitsAllocated > 1 or content.file_meta.TransferSyntaxUID.is_compressed:
-        return pixel_array(content, index=index)
+    syntax = content.file_meta.TransferSyntaxUID
+    if content.BitsAllocated > 1 or syntax.is_compressed:
+        try:
+            return pixel_array(content, index=index)
+        except (NotImplementedError, RuntimeError) as error:
+            raise FoBSAMError(
+                "unreadable",
+                f"The DICOM segmentation is compressed ({syntax.name}) and cannot be read here.",
+                "Save it uncompressed.",
+            ) from error
     # Bits run on from frame to frame; pydicom would unpack all of them.
     size = content.Rows * content.Columns
     first = index * size

@@ -16,7 +16,7 @@ from pydicom.uid import generate_uid
 
 from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.image import terminology
-from FoBSAMLib.image.dicom import read_frames
+from FoBSAMLib.image.dicom import frame_group, read_frames
 from FoBSAMLib.image.segmentation import Segmentation, Structure
 from FoBSAMLib.image.volume import Volume
 from FoBSAMLib.version import __version__
@@ -116,16 +116,17 @@ def build(
                 content_description=_one_line(names),
             )
         except (LookupError, AttributeError, TypeError, ValueError) as error:
+            why = _one_line(str(error))
             raise FoBSAMError(
                 "bad_request",
-                f"The DICOM headers of {image.name} cannot be referred to: {error}",
+                f"The DICOM headers of {image.name} cannot be referred to ({why}).",
                 _OTHERWISE,
             ) from error
 
 
 def _read_header(file: str) -> pydicom.Dataset:
-    """A source's header, as highdicom needs it: texts as UTF-8, and nothing missing that is
-    allowed to be empty."""
+    """A source's header, as highdicom needs it: texts as UTF-8, nothing missing that is allowed
+    to be empty, and what all frames share in its place."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -144,6 +145,12 @@ def _read_header(file: str) -> pydicom.Dataset:
             setattr(header, keyword, "")
     if header.PatientSex not in ("M", "F", "O"):
         header.PatientSex = ""
+    if "PerFrameFunctionalGroupsSequence" in header:
+        # They are the same for every frame, or the image would have been refused.
+        for name in ("PixelMeasuresSequence", "PlaneOrientationSequence"):
+            setattr(header.SharedFunctionalGroupsSequence[0], name, frame_group(header, 0, name))
+    elif "SliceThickness" not in header:
+        header.SliceThickness = None
     return header
 
 

@@ -53,22 +53,28 @@ def write_series(
     return series
 
 
-def write_frames(path: Path, order: list[int], positions: list[float] | None = None) -> None:
-    """VOXELS as one multi-frame image; frame n is slice order[n], or lies at positions[n] steps."""
+def write_frames(
+    path: Path, order: list[int], positions: list[float] | None = None, *, each: bool = False
+) -> None:
+    """VOXELS as one multi-frame image; frame n is slice order[n], or lies at positions[n] steps.
+
+    With ``each`` every frame says its direction and pixel size itself, as some scanners have it.
+    """
     image = _new(path, EnhancedCTImageStorage, generate_uid(), VOXELS)
     image.NumberOfFrames = len(order)
     image.ContentDate, image.ContentTime = "20260102", "101112"
-    shared = Dataset()
-    shared.PixelMeasuresSequence = [_item(PixelSpacing=[ROW_SPACING, COLUMN_SPACING])]
-    shared.PixelMeasuresSequence[0].SliceThickness = 1.0
+    rescale = _item(RescaleIntercept=-1024, RescaleSlope=1, RescaleType="HU")
+    measures = _item(PixelSpacing=[ROW_SPACING, COLUMN_SPACING], SliceThickness=1.0)
     orientation = _item(ImageOrientationPatient=[*ALONG_ROW, *ALONG_COLUMN])
-    shared.PlaneOrientationSequence = [orientation]
-    shared.PixelValueTransformationSequence = [
-        _item(RescaleIntercept=-1024, RescaleSlope=1, RescaleType="HU")
+    same = {"PixelMeasuresSequence": [measures], "PlaneOrientationSequence": [orientation]}
+    image.SharedFunctionalGroupsSequence = [
+        _item(PixelValueTransformationSequence=[rescale], **({} if each else same))
     ]
-    image.SharedFunctionalGroupsSequence = [shared]
     image.PerFrameFunctionalGroupsSequence = [
-        _item(PlanePositionSequence=[_item(ImagePositionPatient=position(place))])
+        _item(
+            PlanePositionSequence=[_item(ImagePositionPatient=position(place))],
+            **(same if each else {}),
+        )
         for place in positions or order
     ]
     image.PixelData = VOXELS[order].tobytes()
@@ -76,7 +82,7 @@ def write_frames(path: Path, order: list[int], positions: list[float] | None = N
 
 
 def position(index: float) -> list[float]:
-    return list(FIRST + index * STEP * NORMAL)
+    return np.round(FIRST + index * STEP * NORMAL, 6).tolist()
 
 
 def _item(**values: object) -> Dataset:

@@ -127,9 +127,10 @@ def test_file_cut_short(tmp_path: Path) -> None:
     assert "cannot be read" in refusal(lambda: read_volume(tmp_path))
 
 
+@pytest.mark.parametrize("each", [False, True])
 @pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1]])
-def test_frames_sorted_by_position(order: list[int], tmp_path: Path) -> None:
-    write_frames(tmp_path / "ct.dcm", order)
+def test_frames_sorted_by_position(order: list[int], each: bool, tmp_path: Path) -> None:
+    write_frames(tmp_path / "ct.dcm", order, each=each)
     for path in (tmp_path / "ct.dcm", tmp_path):
         volume = read_volume(path)
         assert (volume.array == VOXELS.astype(int) - 1024).all()
