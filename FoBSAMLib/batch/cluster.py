@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -80,6 +81,7 @@ def _connect(address: str, workers: int, resources: Resources) -> Any:
             cpus = max(os.cpu_count() or 1, round(workers * resources.cpus + 0.5))
             ray.init("local", num_cpus=cpus, include_dashboard=False, **quiet)
         else:
+            _knock(address)
             ray.init(address, **quiet)
     except Exception as error:  # ray raises any of several for an address it cannot reach
         raise FoBSAMError(
@@ -88,6 +90,13 @@ def _connect(address: str, workers: int, resources: Resources) -> Any:
             'Give the address that "ray start --head" shows, or "local".',
         ) from error
     return ray
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody listens: ray itself would try for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 @dataclass

@@ -140,7 +140,7 @@ def test_several_annotated_cases_each_give_what_they_are_surest_of(fobsam, tmp_p
 
 
 def test_dicom_folders_are_images(fobsam, tmp_path, shared_data):
-    """A folder of them, and one that is a series itself; no case is segmented, for want of the label."""
+    """A folder of them, and one that is a series itself; none is segmented, there is no label 9."""
     (tmp_path / "in" / "ct").mkdir()
     for file in (shared_data / "dicom_ct").glob("0*.dcm"):
         (tmp_path / "in" / "ct" / file.name).write_bytes(file.read_bytes())

@@ -1,0 +1,129 @@
+"""``fobsam batch --ray`` on a real Ray, started here."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import uuid
+from pathlib import Path
+
+import phantom
+import pytest
+
+from FoBSAMLib.batch import cluster
+from FoBSAMLib.batch.cases import Drawing, Options
+from FoBSAMLib.batch.command import run
+from FoBSAMLib.batch.outcome import Outcome
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> list[Drawing]:
+    """An annotated scan, and a folder with four others, of which one cannot be read."""
+    (tmp_path / "in").mkdir()
+    for n in range(1, 5):
+        phantom.save(tmp_path / "in" / f"c{n}.nii.gz", phantom.voxels(seed=n))
+    (tmp_path / "in" / "c4.nii.gz").write_bytes(b"no image")
+    image = phantom.save(tmp_path / "mr.nii.gz", phantom.voxels(seed=9))
+    return [Drawing(image, phantom.save(tmp_path / "drawn.nii.gz", phantom.drawn()))]
+
+
+@pytest.fixture
+def mark(monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """By which the processes of a test's own Ray are known."""
+    pytest.importorskip("ray", reason="ray is not installed")
+    name = f"FOBSAM_TEST={uuid.uuid4().hex}"
+    monkeypatch.setenv(*name.split("="))
+    return name.encode()
+
+
+def actors(mark: bytes, doing: str = "") -> list[int]:
+    """Processes of the actors, all or those that run a method."""
+    title = f"ray::RayWorker{doing}".encode()
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            started = (folder / "cmdline").read_bytes().startswith(title)
+            if started and mark in (folder / "environ").read_bytes():
+                found.append(int(folder.name))
+        except OSError:  # gone, or not ours
+            continue
+    return found
+
+
+def test_the_cases_of_an_actor_that_dies_are_done_by_others(scans, mark, tmp_path):
+    killed: list[int] = []
+    at_once: list[int] = []
+
+    def kill_one(done: int, total: int, outcome: Outcome | None) -> None:
+        if outcome and outcome.state == "done" and not killed:
+            at_once.append(len(actors(mark)))
+            killed.extend(actors(mark, ".run")[:1])
+            for pid in killed:
+                os.kill(pid, signal.SIGKILL)
+
+    outcomes = run(
+        tmp_path / "in",
+        tmp_path / "out",
+        scans,
+        Options(labels=("2",)),
+        workers=2,
+        ray="local",
+        progress=kill_one,
+    )
+    assert at_once == [2]
+    assert killed
+    assert {one.case: one.state for one in outcomes} == {
+        "c1": "done",
+        "c2": "done",
+        "c3": "done",
+        "c4": "failed",
+    }
+    assert "cannot be read" in outcomes[-1].error
+    assert not list((tmp_path / "out").glob(".*.seg.nrrd.*"))
+    assert not actors(mark)  # nothing is left running
+
+
+def test_a_case_that_kills_its_actors_is_given_up(scans, mark, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "ATTEMPTS", 1)
+    killed: list[int] = []
+
+    def kill_one(done: int, total: int, outcome: Outcome | None) -> None:
+        if outcome and outcome.state == "done" and not killed:
+            killed.extend(actors(mark, ".run"))
+            for pid in killed:
+                os.kill(pid, signal.SIGKILL)
+
+    (tmp_path / "in" / "c4.nii.gz").unlink()
+    outcomes = run(
+        tmp_path / "in",
+        tmp_path / "out",
+        scans,
+        Options(labels=("2",)),
+        ray="local",
+        progress=kill_one,
+    )
+    assert [one.state for one in outcomes] == ["done", "failed", "done"]
+    assert "workers died of it" in outcomes[1].error
+
+
+def test_models_that_cannot_be_loaded_end_it(scans, mark, fobsam):
+    arguments = ("--support-image", "mr.nii.gz", "--support", "drawn.nii.gz", "--output", "out")
+    result = fobsam("batch", "in", *arguments, "--ray", "local", "--segmenter", "no")
+    assert result.returncode == 1
+    assert "no segmenter" in result.stderr
+
+
+def test_a_cluster_that_does_not_answer(scans, mark, fobsam):
+    arguments = ("--support-image", "mr.nii.gz", "--support", "drawn.nii.gz", "--output", "out")
+    result = fobsam("batch", "in", *arguments, "--ray", "127.0.0.1:1")
+    assert result.returncode == 1
+    assert "No Ray cluster answers at 127.0.0.1:1" in result.stderr
+
+
+def test_without_ray_it_says_how_to_get_it(scans, fobsam, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    arguments = ("--support-image", "mr.nii.gz", "--support", "drawn.nii.gz", "--output", "out")
+    result = fobsam("batch", "in", *arguments, "--ray", "local")
+    assert result.returncode == 1
+    assert "--ray needs the package ray" in result.stderr
