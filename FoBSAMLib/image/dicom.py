@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,11 +68,31 @@ def read_series(folder: Path) -> tuple[list[str], str]:
             "Put the files of one series into a folder of their own.",
         )
     [headers] = series.values()
-    modality = str(headers[0].get("Modality", ""))
-    if len(headers) > 1:
-        order = _order_series(headers, f"The DICOM series in {folder}")
-        headers = [headers[n] for n in order]
-    return [str(header.filename) for header in headers], modality
+    with parsing(folder):
+        modality = str(headers[0].get("Modality", ""))
+        if len(headers) > 1:
+            order = _order_series(headers, f"The DICOM series in {folder}")
+            headers = [headers[n] for n in order]
+        return [str(header.filename) for header in headers], modality
+
+
+@contextlib.contextmanager
+def parsing(path: Path, what: str = "a DICOM header") -> Iterator[None]:
+    """While headers are read and used: odd values in other people's headers are no news to the
+    user, and whatever a damaged one makes pydicom raise is a FoBSAMError (``unreadable``)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except (FoBSAMError, MemoryError):
+            raise
+        except Exception as error:
+            reason = error.strerror if isinstance(error, OSError) else ""
+            raise FoBSAMError(
+                "unreadable",
+                f"{path} cannot be read: {reason or what + ' is damaged'}.",
+                "Check that it is the right, whole file.",
+            ) from error
 
 
 def read_frames(path: Path) -> tuple[list[int], np.ndarray] | None:
@@ -82,11 +104,15 @@ def read_frames(path: Path) -> tuple[list[int], np.ndarray] | None:
     """
     import pydicom
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with parsing(path):
         header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_FRAME_TAGS)
-    if "PerFrameFunctionalGroupsSequence" not in header:
-        return None
+        if "PerFrameFunctionalGroupsSequence" not in header:
+            return None
+        return _order_frames(header, path)
+
+
+def _order_frames(header: pydicom.Dataset, path: Path) -> tuple[list[int], np.ndarray]:
+    """What `read_frames` returns, of a header with a functional group for every frame."""
     what = f"The DICOM image {path}"
     try:
         planes = [frame_plane(header, n) for n in range(int(header.NumberOfFrames))]
@@ -139,8 +165,11 @@ def read_reference(volume: Volume) -> pydicom.Dataset:
 
     if not volume.dicom_files:
         return pydicom.Dataset()
-    tags = ["FrameOfReferenceUID", "SeriesInstanceUID"]
-    return pydicom.dcmread(volume.dicom_files[0], specific_tags=tags)
+    file = Path(volume.dicom_files[0])
+    with parsing(file):
+        header = pydicom.dcmread(file, specific_tags=["FrameOfReferenceUID", "SeriesInstanceUID"])
+        header.decode()
+        return header
 
 
 def _read_header(path: Path) -> pydicom.Dataset | None:
@@ -150,15 +179,14 @@ def _read_header(path: Path) -> pydicom.Dataset | None:
 
     if not path.is_file():
         return None
-    try:
-        with warnings.catch_warnings():
-            # Odd values in other people's headers are no news to the user.
-            warnings.simplefilter("ignore")
+    with parsing(path):
+        try:
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
-    except (InvalidDicomError, OSError):
-        return None
-    is_image = "Rows" in header and header.get("Modality") not in NOT_IMAGES
-    return header if is_image else None
+        except (InvalidDicomError, OSError):
+            return None
+        header.decode()
+        is_image = "Rows" in header and header.get("Modality") not in NOT_IMAGES
+        return header if is_image else None
 
 
 def _describe(headers: list[pydicom.Dataset]) -> str:

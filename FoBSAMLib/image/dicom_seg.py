@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from FoBSAMLib.errors import FoBSAMError
-from FoBSAMLib.image.dicom import frame_group, frame_plane, read_reference
+from FoBSAMLib.image.dicom import frame_group, frame_plane, parsing, read_reference
 from FoBSAMLib.image.geometry import ras_to_lps
 from FoBSAMLib.image.segmentation import Segmentation, Structure, distinct_color
 from FoBSAMLib.image.volume import GRID_TOLERANCE, Volume
@@ -34,24 +33,14 @@ def read(path: Path, like: Volume | None) -> Segmentation | None:
         return None
     import pydicom
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            content = pydicom.dcmread(path)
-            if content.get("SOPClassUID") not in _SEGMENTATIONS:
-                return None
-            _check_reference(path, content, like)
-            slices, ijk_to_lps = _place_frames(path, content, like)
-            layers, structures = _read_layers(path, content, slices)
-        except (FoBSAMError, MemoryError):
-            raise
-        except Exception as error:  # a damaged file: pydicom's parser raises anything
-            raise FoBSAMError(
-                "unreadable",
-                f"{path} cannot be read: the DICOM segmentation is damaged.",
-                "Check that it is the right, whole file.",
-            ) from error
-    return Segmentation(layers, ras_to_lps(ijk_to_lps), structures)
+    with parsing(path, "the DICOM segmentation"):
+        content = pydicom.dcmread(path)
+        if content.get("SOPClassUID") not in _SEGMENTATIONS:
+            return None
+        _check_reference(path, content, like)
+        slices, ijk_to_lps = _place_frames(path, content, like)
+        layers, structures = _read_layers(path, content, slices)
+        return Segmentation(layers, ras_to_lps(ijk_to_lps), structures)
 
 
 def describe_other(path: Path, like: Volume) -> str:
@@ -61,9 +50,10 @@ def describe_other(path: Path, like: Volume) -> str:
         return ""
     import pydicom
 
-    tags = ["ReferencedSeriesSequence"]
-    referenced = pydicom.dcmread(path, specific_tags=tags).get("ReferencedSeriesSequence", ())
-    others = [item.SeriesInstanceUID for item in referenced if item.SeriesInstanceUID != series]
+    with parsing(path):
+        content = pydicom.dcmread(path, specific_tags=["ReferencedSeriesSequence"])
+        referenced = content.get("ReferencedSeriesSequence", ())
+        others = [item.SeriesInstanceUID for item in referenced if item.SeriesInstanceUID != series]
     return f" It was drawn on another series ({others[0]})." if others else ""
 
 

@@ -16,7 +16,7 @@ from pydicom.uid import generate_uid
 
 from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.image import terminology
-from FoBSAMLib.image.dicom import frame_group, read_frames
+from FoBSAMLib.image.dicom import frame_group, parsing, read_frames
 from FoBSAMLib.image.segmentation import Segmentation, Structure
 from FoBSAMLib.image.volume import Volume
 from FoBSAMLib.version import __version__
@@ -75,17 +75,7 @@ def build(
     """
     import highdicom
 
-    headers = [_read_header(file) for file in image.dicom_files]
-    order = list(range(len(segmentation.layers[0])))
-    if len(headers) == 1:
-        frames = read_frames(Path(image.dicom_files[0]))
-        order = list(np.argsort(frames[0])) if frames is not None else order
-    count = len(headers) if len(headers) > 1 else int(headers[0].get("NumberOfFrames", 1))
-    first = headers[0]
-    if (count, first.get("Rows"), first.get("Columns")) != segmentation.shape:
-        raise FoBSAMError(
-            "bad_geometry", f"{image.name} is not what its DICOM files hold any more.", _OTHERWISE
-        )
+    headers, slices = _read_source(image, segmentation.shape)
     i, j, step = (round(length, 9) for length in image.spacing)
     names = ", ".join(structure.name for structure in segmentation.structures)
     with warnings.catch_warnings():
@@ -94,17 +84,17 @@ def build(
         try:
             return highdicom.seg.Segmentation(
                 source_images=headers,
-                pixel_array=_pixels(segmentation)[order],
+                pixel_array=_pixels(segmentation)[slices],
                 segmentation_type="BINARY",
                 segment_descriptions=[
                     _describe(number, structure, models)
                     for number, structure in enumerate(segmentation.structures, 1)
                 ],
                 pixel_measures=highdicom.PixelMeasuresSequence(
-                    (j, i), float(first.get("SliceThickness") or step), step
+                    (j, i), float(headers[0].get("SliceThickness") or step), step
                 ),
                 series_instance_uid=generate_uid(),
-                series_number=1000 + abs(int(first.get("SeriesNumber") or 0)),
+                series_number=1000 + abs(int(headers[0].get("SeriesNumber") or 0)),
                 series_description=_one_line(f"FoBSAM: {names}"),
                 sop_instance_uid=generate_uid(),
                 instance_number=1,
@@ -115,7 +105,7 @@ def build(
                 content_label="FOBSAM",
                 content_description=_one_line(names),
             )
-        except (LookupError, AttributeError, TypeError, ValueError) as error:
+        except (LookupError, AttributeError, TypeError, ValueError, RuntimeError) as error:
             why = _one_line(str(error))
             raise FoBSAMError(
                 "bad_request",
@@ -124,18 +114,35 @@ def build(
             ) from error
 
 
+def _read_source(
+    image: Volume, shape: tuple[int, int, int]
+) -> tuple[list[pydicom.Dataset], list[int]]:
+    """The headers of an image's files, and the slice k of each file or, of one file, of each
+    frame."""
+    headers = [_read_header(file) for file in image.dicom_files]
+    first, count, slices = headers[0], len(headers), list(range(shape[0]))
+    if count == 1:
+        count = int(first.get("NumberOfFrames", 1))
+        frames = read_frames(Path(image.dicom_files[0]))
+        if frames is not None:
+            slices = np.argsort(frames[0]).tolist()
+    if (count, first.get("Rows"), first.get("Columns")) != shape:
+        raise FoBSAMError(
+            "bad_geometry", f"{image.name} is not what its DICOM files hold any more.", _OTHERWISE
+        )
+    return headers, slices
+
+
 def _read_header(file: str) -> pydicom.Dataset:
     """A source's header, as highdicom needs it: texts as UTF-8, nothing missing that is allowed
     to be empty, and what all frames share in its place."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            header = pydicom.dcmread(file, stop_before_pixels=True)
-        except OSError as error:
-            raise FoBSAMError(
-                "unreadable", f"{file} cannot be read any more: {error.strerror}.", _OTHERWISE
-            ) from error
+    with parsing(Path(file)):
+        header = pydicom.dcmread(file, stop_before_pixels=True)
         header.decode()
+        return _complete(header)
+
+
+def _complete(header: pydicom.Dataset) -> pydicom.Dataset:
     header.SpecificCharacterSet = "ISO_IR 192"
     for keyword in (
         *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
