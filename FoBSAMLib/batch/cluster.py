@@ -7,7 +7,7 @@ import os
 import socket
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from FoBSAMLib.batch.cases import Case, Options
@@ -54,6 +54,8 @@ def run_ray(
     Raises FoBSAMError where ray is not installed, no cluster answers, or its nodes cannot work.
     """
     ray = _connect(address, workers, resources)
+    if not resources.gpus and options.device == "auto":
+        options = replace(options, device="cpu")  # a GPU it may see is not its own
     pool = _Pool(ray, options, resources)
     try:
         yield from pool.run(cases, workers)
@@ -64,8 +66,6 @@ def run_ray(
 
 def _connect(address: str, workers: int, resources: Resources) -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
-    # Said by default from the next version of ray on.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         import ray
     except ImportError as error:
