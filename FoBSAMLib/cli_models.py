@@ -44,6 +44,7 @@ def list_(
 def info(name: NameArgument) -> None:
     """What is known of a model: licence, citation, address, checksum."""
     from FoBSAMLib.models.catalogue import find
+    from FoBSAMLib.models.published import about_folds
 
     model = find(name)
     typer.echo(model.notice)
@@ -51,6 +52,8 @@ def info(name: NameArgument) -> None:
     where = " (of the file that came in first)" if not model.sha256 and model.expected else ""
     typer.echo(f"sha256: {model.expected or 'unknown, taken from the first file'}{where}")
     typer.echo(f"{model.state}: {model.path}")
+    for note in about_folds(model):
+        typer.echo(note)
 
 
 @app.command()

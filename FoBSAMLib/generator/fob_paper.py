@@ -11,6 +11,7 @@ from FoBSAMLib.generator.base import Proposal, Remembered
 from FoBSAMLib.generator.compatible import CompatibleFoB, Features
 from FoBSAMLib.generator.paper import PaperFoB
 from FoBSAMLib.models.checkpoints import training_record
+from FoBSAMLib.models.published import about_refinement
 
 
 class FobPaperGenerator:
@@ -21,7 +22,9 @@ class FobPaperGenerator:
 
     name = "fob-paper"
 
-    def __init__(self, model: CompatibleFoB, weights: str = ""):
+    def __init__(self, model: CompatibleFoB, weights: str = "", notes: Sequence[str] = ()):
+        """``notes``: what a user should know of the weights, a sentence each."""
+        self.notes = list(notes)
         model.speed_up()
         self.model = model
         self.weights = weights
@@ -33,7 +36,9 @@ class FobPaperGenerator:
         in their record, done right."""
         record = training_record(path)
         kind = CompatibleFoB if record is None else PaperFoB
-        return cls(kind.from_checkpoint(path, device), weights)
+        model = kind.from_checkpoint(path, device)
+        notes = [] if record else [about_refinement(model.state_dict())]
+        return cls(model, weights, notes)
 
     def encode(self, slices: np.ndarray) -> list[Features]:
         """See `Generator.encode`."""

@@ -31,6 +31,14 @@ def refinement_untrained(weights: dict[str, Any]) -> bool:
     )
 
 
+def about_refinement(weights: dict[str, Any]) -> str:
+    """What is to be said of one checkpoint's refinement."""
+    if refinement_untrained(weights):
+        text = "The refinement of these weights was never trained (alpha exactly 0.5, norms at 1 "
+        return text + "and 0): fob-paper leaves it out."
+    return "The refinement of these weights was trained; fob-paper leaves it out all the same."
+
+
 def about_folds(model: Model) -> list[str]:
     """What is to be said of a model's folds; empty for a model without any."""
     if not model.members or model.state != "present":

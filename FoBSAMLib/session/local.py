@@ -40,7 +40,8 @@ class LocalSession:
     """Finds structures drawn on a few slices in the others; models stay loaded between calls.
 
     Where memory runs out it goes on with less: one slice at a time, then on the CPU. ``notes``
-    says so, a sentence each, for the last `segment` or `correct`. ``device`` is where it computes.
+    says so, and what is to be known of the weights, a sentence each, for the last `segment` or
+    `correct`. ``device`` is where it computes.
     """
 
     #: Whether a structure is followed in two directions at once.
@@ -54,6 +55,7 @@ class LocalSession:
         self._wanted_device = device
         self._sparing = False
         self.notes: list[str] = []
+        self._about_weights: list[str] = []
         self._state = SessionState()
         self._slices: dict[tuple[str, Axis], ImageSlices] = {}
         self._loaded: tuple[Generator, Segmenter] | None = None
@@ -105,7 +107,7 @@ class LocalSession:
         image, support = self._state.chosen()
         wanted = self._state.query_slices(slices)
         chosen = self._state.structures(structures)
-        self.notes = []
+        self.notes = list(self._about_weights)
         found, stopped = self._state.found, False
 
         def stop() -> bool:  # also where image or supports became others in the meantime
@@ -209,6 +211,7 @@ class LocalSession:
         generator = generators.create(self._names[0], device)
         segmenter = segmenters.create(self._names[1], device)
         self._loaded = generator, segmenter
+        self._about_weights = list(getattr(generator, "notes", ()))
         #: What computes: names, weights' checksums, the precision of a large segmenter's encoder,
         #: the device and why it was chosen.
         self.models: dict[str, str] = {

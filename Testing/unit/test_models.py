@@ -271,6 +271,7 @@ def test_the_papers_archive_gives_its_folds(server, tmp_path):
     (said,) = about_folds(model)
     assert "never trained in the folds 0, 1, 2, 3, 4" in said
     assert "identical in all folds" in said
+    assert said in fobsam("info", "fob-paper-sabs").stdout
     assert store.verify(model, quiet) == hashlib.sha256(server.content).hexdigest()
     (model.path / "2.pth").write_bytes(b"")
     refused("weights_corrupt", store.verify, model, quiet)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import phantom
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from FoBSAMLib import LocalSession, Support, Volume
 from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.generator.base import Remembered
 from FoBSAMLib.generator.compatible import CompatibleFoB, Features
@@ -117,6 +119,17 @@ def test_weights_with_a_record_are_run_done_right_others_as_released(model, tmp_
     )
     other = create(f"fob-paper:{released}", "cpu")
     assert not isinstance(other.model, PaperFoB)
+    assert generator.notes == []
+    (note,) = other.notes
+    assert "refinement of these weights was" in note
+    volume = Volume.from_array(phantom.voxels())
+    with LocalSession(f"fob-paper:{released}", device="cpu") as session:
+        session.set_image(volume)
+        session.set_supports(
+            Support.from_masks(volume, {"ball": phantom.drawn() == phantom.BALL}, "k")
+        )
+        assert len(list(session.segment(slices=range(7, 8)))) == 1
+        assert note in session.notes
 
 
 def test_an_empty_mask_is_told(model):
