@@ -52,7 +52,7 @@ def check_source(path: Path, image: Volume | None) -> Volume:
         )
     if path.exists() and any(path.samefile(file) for file in image.dicom_files):
         raise FoBSAMError("bad_request", f"{path} is a slice of the image.", "Choose another name.")
-    header = _read_header(image.dicom_files[0])
+    header = _read_header(image.dicom_files[0], image.step("k"))
     if not header.get("FrameOfReferenceUID") or not _has_position(header):
         raise FoBSAMError(
             "bad_request",
@@ -76,13 +76,12 @@ def build(
     import highdicom
 
     headers, slices = _read_source(image, segmentation.shape)
-    i, j, step = (round(length, 9) for length in image.spacing)
     names = ", ".join(structure.name for structure in segmentation.structures)
     with warnings.catch_warnings():
         # Odd values in other people's headers are no news to the user.
         warnings.simplefilter("ignore")
         try:
-            return highdicom.seg.Segmentation(
+            content = highdicom.seg.Segmentation(
                 source_images=headers,
                 pixel_array=_pixels(segmentation)[slices],
                 segmentation_type="BINARY",
@@ -90,9 +89,6 @@ def build(
                     _describe(number, structure, models)
                     for number, structure in enumerate(segmentation.structures, 1)
                 ],
-                pixel_measures=highdicom.PixelMeasuresSequence(
-                    (j, i), float(headers[0].get("SliceThickness") or step), step
-                ),
                 series_instance_uid=generate_uid(),
                 series_number=1000 + abs(int(headers[0].get("SeriesNumber") or 0)),
                 series_description=_one_line(f"FoBSAM: {names}"),
@@ -112,6 +108,8 @@ def build(
                 f"The DICOM headers of {image.name} cannot be referred to ({why}).",
                 _OTHERWISE,
             ) from error
+    content.ContentCreatorName = ""  # must be there, may be empty
+    return content
 
 
 def _read_source(
@@ -119,7 +117,7 @@ def _read_source(
 ) -> tuple[list[pydicom.Dataset], list[int]]:
     """The headers of an image's files, and the slice k of each file or, of one file, of each
     frame."""
-    headers = [_read_header(file) for file in image.dicom_files]
+    headers = [_read_header(file, image.step("k")) for file in image.dicom_files]
     first, count, slices = headers[0], len(headers), list(range(shape[0]))
     if count == 1:
         count = int(first.get("NumberOfFrames", 1))
@@ -133,16 +131,16 @@ def _read_source(
     return headers, slices
 
 
-def _read_header(file: str) -> pydicom.Dataset:
+def _read_header(file: str, step: float) -> pydicom.Dataset:
     """A source's header, as highdicom needs it: texts as UTF-8, nothing missing that is allowed
-    to be empty, and what all frames share in its place."""
+    to be empty, what all frames share in its place, and slices ``step`` mm apart, as they are."""
     with parsing(Path(file)):
         header = pydicom.dcmread(file, stop_before_pixels=True)
         header.decode()
-        return _complete(header)
+        return _complete(header, step)
 
 
-def _complete(header: pydicom.Dataset) -> pydicom.Dataset:
+def _complete(header: pydicom.Dataset, step: float) -> pydicom.Dataset:
     header.SpecificCharacterSet = "ISO_IR 192"
     for keyword in (
         *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
@@ -152,12 +150,15 @@ def _complete(header: pydicom.Dataset) -> pydicom.Dataset:
             setattr(header, keyword, "")
     if header.PatientSex not in ("M", "F", "O"):
         header.PatientSex = ""
+    measures = header
     if "PerFrameFunctionalGroupsSequence" in header:
         # They are the same for every frame, or the image would have been refused.
         for name in ("PixelMeasuresSequence", "PlaneOrientationSequence"):
             setattr(header.SharedFunctionalGroupsSequence[0], name, frame_group(header, 0, name))
-    elif "SliceThickness" not in header:
-        header.SliceThickness = None
+        [measures] = header.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
+    measures.SpacingBetweenSlices = round(step, 9)
+    if not measures.get("SliceThickness"):
+        measures.SliceThickness = round(step, 9)
     return header
 
 

@@ -167,15 +167,18 @@ def test_long_names_and_no_voxels(volume, tmp_path):
         {"PatientSex": "UNKNOWN", "PatientBirthDate": "", "StudyDate": "", "StudyTime": ""},
         dict.fromkeys(["PatientID", "PatientName", "PatientSex", "StudyID", "SliceThickness"]),
         dict.fromkeys(["StudyDate", "StudyTime", "AccessionNumber", "SeriesNumber"]),
+        {"SpacingBetweenSlices": 7.5, "SliceThickness": 0},
     ],
 )
 def test_headers_of_real_scanners_and_anonymisers(changes, tmp_path):
     write_series(tmp_path / "ct", **changes)
     volume = read_volume(tmp_path / "ct")
     drawn = masks()
-    written(tmp_path / "x.dcm", segmentation_on(volume, **drawn), volume)
+    content = written(tmp_path / "x.dcm", segmentation_on(volume, **drawn), volume)
     found = read_plainly(tmp_path / "x.dcm", volume.ijk_to_ras, volume.shape)
     np.testing.assert_array_equal(list(found.values()), list(drawn.values()))
+    [measures] = content.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
+    assert measures.SpacingBetweenSlices == 3
 
 
 @pytest.mark.parametrize("each", [False, True])
