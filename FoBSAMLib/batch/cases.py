@@ -134,9 +134,12 @@ def _of_list(source: Path, drawings: tuple[Drawing, ...], folder: Path) -> Itera
         if not own and not drawings:
             raise _mistake(source, line, "there is no support", "name one, or give --support")
         output = row.get("output", "") or f"{_image_name(image)}.seg.nrrd"
-        if not output.lower().endswith(WRITABLE):
+        if not output.lower().endswith(WRITABLE) or Path(output).name != output:
             raise _mistake(
-                source, line, f"{output} is no file to write", f"use one of {', '.join(WRITABLE)}"
+                source,
+                line,
+                f"{output} is no output",
+                f"give a name without folders that ends with one of {', '.join(WRITABLE)}",
             )
         used = (Drawing(image, source.parent / own),) if own else drawings
         yield Case(image, used, folder / output)
@@ -202,8 +205,7 @@ def _check_outputs(cases: Sequence[Case]) -> None:
                 raise FoBSAMError(
                     "bad_request", f"{file} is read by this very batch.", "Choose another output."
                 )
-    for file in {case.output.parent: case.output for case in cases}.values():
-        check_output(file)
+    check_output(cases[0].output)
 
 
 def _inputs(case: Case) -> Iterator[Path]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from FoBSAMLib.batch.cases import Case, Options
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 Outcomes = Generator[Outcome, None, None]
 
-#: Cases an actor has at a time: one under way, one that it need not wait for.
-IN_FLIGHT = 2
 #: How often a case is begun whose actor dies, and how often in a row one may die at its start.
 ATTEMPTS = 3
 #: Seconds that actors have to end their slices when all stops.
@@ -33,7 +31,7 @@ PATIENCE = 30.0
 class Resources:
     """What a worker takes of the cluster."""
 
-    cpus: float = 1
+    cpus: int = 1
     gpus: float = 0
 
 
@@ -47,8 +45,8 @@ def run_ray(
     """Outcomes as they come, from so many actors on the cluster at ``address``, or, for
     "local", on one that is started here.
 
-    An actor has few cases at a time. The cases of one that died, with its node for instance,
-    go to others, each at most `ATTEMPTS` times. Where the generator is closed, cases under way
+    An actor has one case at a time. That of one that died, with its node for instance, goes to
+    another, at most `ATTEMPTS` times. Where the generator is closed, cases under way
     are left as they were. FoBSAM must be installed on the nodes, and files be found there under
     the same paths.
     Raises FoBSAMError where ray is not installed, no cluster answers, or its nodes cannot work.
@@ -78,7 +76,7 @@ def _connect(address: str, workers: int, resources: Resources) -> Any:
     try:
         if address == "local":
             # As many as asked for: who wants more workers than cores has them share.
-            cpus = max(os.cpu_count() or 1, round(workers * resources.cpus + 0.5))
+            cpus = max(os.cpu_count() or 1, workers * resources.cpus)
             ray.init("local", num_cpus=cpus, include_dashboard=False, **quiet)
         else:
             _knock(address)
@@ -99,50 +97,63 @@ def _knock(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
-@dataclass
+@dataclass(eq=False)
 class _Actor:
-    """An actor, whether it has its models, and what it has been given, oldest first."""
+    """An actor, whether it has its models, and the case that it was given."""
 
     handle: Any
     is_ready: bool = False
-    given: deque[Case] = field(default_factory=deque)
+    case: Case | None = None
 
 
 class _Pool:
+    """Actors, each with one case at a time: what waits for a slow one, another could do."""
+
     def __init__(self, ray: Any, options: Options, resources: Resources) -> None:
         self._ray = ray
         self._options = options
         self._resources = resources
+        self._actors: list[_Actor] = []
         #: What is awaited, and from whom.
         self._awaited: dict[Any, _Actor] = {}
-        self._attempts: dict[str, int] = {}
+        self._waiting: deque[Case] = deque()
+        self._attempts: Counter[str] = Counter()
         self._failed_starts = 0
 
     def run(self, cases: Sequence[Case], workers: int) -> Iterator[Outcome]:
-        waiting = deque(cases)
+        self._waiting.extend(cases)
         for _ in range(min(workers, len(cases))):
             self._start()
         left = len(cases)
         while left:
             ready, _ = self._ray.wait(list(self._awaited), num_returns=1)
-            actor = self._awaited.pop(ready[0])
-            try:
-                answer = self._ray.get(ready[0])
-            except self._ray.exceptions.RayError:
-                for outcome in self._lose(actor, waiting):
-                    left -= 1
-                    yield outcome
-                continue
+            outcome = self._take(ready[0])
+            if outcome is not None:
+                left -= 1
+                yield outcome
+
+    def _take(self, ref: Any) -> Outcome | None:
+        """Hear of an actor, and give out the cases that wait."""
+        actor = self._awaited.pop(ref)
+        outcome = None
+        try:
+            answer = self._ray.get(ref)
+        except self._ray.exceptions.RayError:
+            outcome = self._lose(actor)
+        else:
             if isinstance(answer, FoBSAMError):
                 raise answer
             if isinstance(answer, Outcome):
-                actor.given.popleft()
-                left -= 1
-                yield answer
+                outcome, actor.case = answer, None
             else:
-                actor.is_ready = True
-                self._failed_starts = 0
-            self._feed(actor, waiting)
+                actor.is_ready, self._failed_starts = True, 0
+        for idle in [one for one in self._actors if one.is_ready and one.case is None]:
+            if self._waiting:
+                idle.case = self._waiting.popleft()
+                self._awaited[idle.handle.run.remote(idle.case)] = idle
+        if self._waiting and actor not in self._actors:
+            self._start()
+        return outcome
 
     def _start(self) -> None:
         as_actor = self._ray.remote(
@@ -150,18 +161,13 @@ class _Pool:
             num_gpus=self._resources.gpus,
             concurrency_groups={"control": 1},  # in which `stop` is heard while `run` works
         )
-        handle = as_actor(RayWorker).remote(self._options, self._resources.cpus)
-        self._awaited[handle.start.remote(__version__)] = _Actor(handle)
+        actor = _Actor(as_actor(RayWorker).remote(self._options, self._resources.cpus))
+        self._actors.append(actor)
+        self._awaited[actor.handle.start.remote(__version__)] = actor
 
-    def _feed(self, actor: _Actor, waiting: deque[Case]) -> None:
-        while waiting and len(actor.given) < IN_FLIGHT:
-            case = waiting.popleft()
-            actor.given.append(case)
-            self._awaited[actor.handle.run.remote(case)] = actor
-
-    def _lose(self, actor: _Actor, waiting: deque[Case]) -> Iterator[Outcome]:
-        """Take the cases of an actor that died back, start another in its place."""
-        self._awaited = {ref: one for ref, one in self._awaited.items() if one is not actor}
+    def _lose(self, actor: _Actor) -> Outcome | None:
+        """Do without an actor; its case waits again, or has failed if it was lost too often."""
+        self._actors.remove(actor)
         self._ray.kill(actor.handle)  # if it only cannot be reached, it must not go on either
         if not actor.is_ready:
             self._failed_starts += 1
@@ -171,26 +177,21 @@ class _Pool:
                     f"Workers died at their start {ATTEMPTS} times in a row.",
                     "Look at Ray's logs; FoBSAM must be installed on the nodes.",
                 )
-        if actor.given:
-            # The first was under way; the others only waited behind it.
-            tried = actor.given[0]
-            self._attempts[tried.name] = self._attempts.get(tried.name, 0) + 1
-            if self._attempts[tried.name] >= ATTEMPTS:
-                actor.given.popleft()
-                yield Outcome(
-                    tried.name,
-                    "failed",
-                    error=f"{ATTEMPTS} workers died of it, most likely for want of memory.",
-                )
-        waiting.extendleft(reversed(actor.given))
-        self._start()
+        if actor.case is None:
+            return None
+        name = actor.case.name
+        self._attempts[name] += 1
+        if self._attempts[name] < ATTEMPTS:
+            self._waiting.appendleft(actor.case)
+            return None
+        died = f"{ATTEMPTS} workers died of it, most likely for want of memory."
+        return Outcome(name, "failed", error=died)
 
     def stop(self) -> None:
-        """Have actors end after the slice they are at, and take them down."""
-        actors = {id(actor): actor for actor in self._awaited.values()}.values()
-        for actor in actors:
+        """Have actors end after the slice they are at."""
+        for actor in self._actors:
             actor.handle.stop.options(concurrency_group="control").remote()
-        under_way = [ref for ref, actor in self._awaited.items() if actor.is_ready]
+        under_way = [ref for ref, actor in self._awaited.items() if actor.case is not None]
         if under_way:
             self._ray.wait(under_way, num_returns=len(under_way), timeout=PATIENCE)
 
@@ -198,7 +199,7 @@ class _Pool:
 class RayWorker:
     """The actor: a `Worker` that can be told to stop."""
 
-    def __init__(self, options: Options, cpus: float) -> None:
+    def __init__(self, options: Options, cpus: int) -> None:
         self._options = options
         self._cpus = cpus
         self._stopped = False
@@ -217,7 +218,7 @@ class RayWorker:
 
         keep_freed_memory()
         try:
-            self._worker = Worker(self._options, max(1, int(self._cpus)))
+            self._worker = Worker(self._options, self._cpus)
         except FoBSAMError as error:
             return error
         return None

@@ -30,9 +30,10 @@ def run_local(cases: Sequence[Case], options: Options, workers: int) -> Outcomes
     Raises FoBSAMError where the models cannot be loaded.
     """
     waiting = deque(cases)
+    workers = min(workers, len(cases))
     processes: list[_Process] = []
     try:
-        processes += [_Process(options, workers) for _ in range(min(workers, len(cases)))]
+        processes += [_Process(options, workers) for _ in range(workers)]
         while processes:
             ready = wait([process.connection for process in processes])
             for process in [one for one in processes if one.connection in ready]:

@@ -159,12 +159,15 @@ def test_dicom_folders_are_images(fobsam, tmp_path, shared_data):
         ("image,support\nc1.nii.gz,d\n,d\n", "line 3: there is no image. Name one."),
         ("image,support\nc1.nii.gz,d\nc2.nii.gz,\n", "line 3: there is no support."),
         ("image,support\nc1.nii.gz,a,b\n", "line 2: it has 3 fields for 2 columns."),
-        ("image,support,output\nc1.nii.gz,d,x.jpg\n", "line 2: x.jpg is no file to write."),
+        ("image,support,output\nc1.nii.gz,d,x.jpg\n", "line 2: x.jpg is no output."),
         ("image\n", "names no image."),
         ("image,support\na/x.nii.gz,d\nb/X.mha,d\n", "would both be written to"),
         ("image,support,output\na.mha,d,x.nrrd\nb.mha,d,x.mha\n", "both be written to x.json"),
-        ("image,support,output\nc1.nii.gz,d,../in/c1.nii.gz\n", "is read by this very batch."),
-        ("image,support,output\nc1.nii.gz,d,no/x.mha\n", "no does not exist."),
+        ("image,support,output\nc1.nii.gz,d,no/x.mha\n", "line 2: no/x.mha is no output."),
+        (
+            "image,support,output\n../out/x.mha,d,y.mha\nc1.mha,d,x.mha\n",
+            "x.mha is read by this very batch.",
+        ),
     ],
 )
 def test_mistakes_in_a_list_are_told_before_anything_starts(fobsam, tmp_path, text, message):
