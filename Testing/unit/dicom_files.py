@@ -48,8 +48,9 @@ def write_series(
     series = generate_uid()
     folder.mkdir(exist_ok=True)
     for index in range(len(voxels)):
-        name = f"{prefix}{chr(97 + (index * 5 + 2) % len(voxels))}.dcm"
-        write_slice(folder / name, index, series, voxels, **changes)
+        number = (index * 7 + 2) % len(voxels)
+        write_slice(folder / f"{prefix}{number:03}.dcm", index, series, voxels, **changes)
+    assert len(list(folder.glob(f"{prefix}???.dcm"))) == len(voxels)
     return series
 
 

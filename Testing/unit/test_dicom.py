@@ -114,13 +114,13 @@ def test_segmentation_object_is_no_image(tmp_path: Path) -> None:
 )
 def test_slices_that_make_no_grid(changes: dict[str, object], says: str, tmp_path: Path) -> None:
     series = write_series(tmp_path)
-    write_slice(tmp_path / "imb.dcm", 3, series, **changes)
+    write_slice(tmp_path / "im003.dcm", 3, series, **changes)
     assert says in refusal(lambda: read_volume(tmp_path))
 
 
 def test_file_cut_short(tmp_path: Path) -> None:
     write_series(tmp_path)
-    path = tmp_path / "imb.dcm"
+    path = tmp_path / "im003.dcm"
     header_only = pydicom.dcmread(path)
     del header_only.PixelData
     header_only.save_as(path)
