@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -169,6 +170,8 @@ def _progress(model: Any, lines: bool) -> Iterator[Callable[..., None]]:
     import time
 
     last = ("", 0.0)
+    # Whoever started this may know a launcher's number only.
+    print(json_format.dumps({"pid": os.getpid()}), flush=True)
 
     def tell(done: int | None = None, total: int | None = None, *, doing: str = "") -> None:
         nonlocal last

@@ -14,6 +14,8 @@ from FoBSAMLib.gui import settings
 from FoBSAMLib.gui.messages import Messages
 from FoBSAMLib.gui.report import report
 from FoBSAMLib.gui.running import Running
+from FoBSAMLib.models.catalogue import Model
+from FoBSAMLib.models.published import folds
 from FoBSAMLib.segmenters import registry as segmenters
 
 #: What can be chosen; the fields take other names too, such as sam-vit-b:FILE.
@@ -69,6 +71,13 @@ class Computing:
         """Put what a helper needs to know on the clipboard."""
         slicer.app.clipboard().setText(report(self._engine, self._messages.last_error))
         self._messages.note(_("The report is on the clipboard. Read it before you send it."))
+
+    def offer(self, model: Model) -> None:
+        """Have a model that has come among the choices; segmenters are there from the start."""
+        box = self._ui.generatorComboBox
+        for name in folds(model):
+            if name not in [box.itemText(n) for n in range(box.count)]:
+                box.addItem(name)
 
     def stop(self) -> None:
         """End the worker; what was found stays."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import qt
@@ -21,6 +22,8 @@ class Messages:
         self._ui = ui
         #: What went wrong last, for the report.
         self.last_error = ""
+        #: Called with every error that is shown.
+        self.on_error: Callable[[FoBSAMError], None] = lambda error: None
         ui.messageLabel.setTextFormat(qt.Qt.PlainText)  # names of nodes are no HTML
         ui.messageCloseButton.connect("clicked(bool)", lambda _checked: self.hide())
         self.hide()
@@ -30,6 +33,7 @@ class Messages:
         self.last_error = f"{error.code}: {error}"
         shared_names().remember(slicer.mrmlScene)  # they may be gone when the report is asked for
         self._show(str(error), ERROR)
+        self.on_error(error)
 
     def warn(self, text: str) -> None:
         """Something should be looked at."""

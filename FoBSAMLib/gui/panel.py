@@ -14,6 +14,7 @@ from FoBSAMLib.gui import samples
 from FoBSAMLib.gui.computing import Computing
 from FoBSAMLib.gui.inputs import Inputs
 from FoBSAMLib.gui.messages import Messages
+from FoBSAMLib.gui.models import Models
 from FoBSAMLib.gui.review import Review
 from FoBSAMLib.gui.running import Running
 from FoBSAMLib.gui.shortcuts import Shortcuts
@@ -39,6 +40,8 @@ class Panel:
         )
         self.review = Review(ui, engine, self.running, self.messages, self.inputs.refresh_soon)
         self.computing = Computing(ui, engine, self.running, self.messages, self._inputs_changed)
+        self.models = Models(ui, self.messages, requirements, self.computing.offer)
+        self.messages.on_error = self.models.point_at
         self._shortcuts = Shortcuts(
             {
                 # Buttons, which may be disabled.
@@ -84,6 +87,7 @@ class Panel:
         self.running.drop()
         self.review.points.remove()
         self.computing.close()
+        self.models.close()
 
     def try_it(self) -> None:
         """Load the sample and choose it."""

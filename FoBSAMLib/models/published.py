@@ -21,6 +21,14 @@ def fold_file(text: str) -> Path | None:
     return find(f"fob-paper-{named[1].lower()}").require(f"{named[2]}.pth") if named else None
 
 
+def folds(model: Model) -> list[str]:
+    """The generators that a model gives: one for each fold of the paper's, none for others."""
+    data = model.name.removeprefix("fob-paper-")
+    if model.kind != "generator" or data == model.name:
+        return []
+    return [f"fob-paper:{data}:{Path(name).stem}" for name in model.members]
+
+
 def refinement_untrained(weights: dict[str, Any]) -> bool:
     """Whether a refinement is as it was made: alpha exactly 0.5, norms with 1 and 0."""
     norms = [f"{_PREFIX}norm{n}" for n in (1, 2, 3)]

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import json
 import re
 import threading
 import time
+import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
+
+import torch
+
+from FoBSAMLib.models import catalogue, download
 
 
 class ModelServer:
@@ -83,3 +92,56 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
+
+
+def weights(value=0.5):
+    """A small checkpoint with a refinement, as bytes."""
+    tensors = {"refine.gcn.alpha": torch.tensor(value), "filler": torch.arange(300_000)}
+    for n in (1, 2, 3):
+        tensors[f"refine.norm{n}.weight"] = torch.ones(4)
+        tensors[f"refine.norm{n}.bias"] = torch.zeros(4)
+    written = io.BytesIO()
+    torch.save(tensors, written)
+    return written.getvalue()
+
+
+def archive(extra=(), value=0.5):
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w") as opened:
+        for fold in range(5):
+            opened.writestr(f"top/FSMIS_train_SABS_cv{fold}/ckpt.pth", weights(value))
+        for name in extra:
+            opened.writestr(name, b"x")
+    return written.getvalue()
+
+
+CONTENT = weights()
+
+
+def serve(monkeypatch: Any, tmp_path: Path) -> ModelServer:
+    """A server, and a catalogue with two models and the paper's archive that come from it."""
+    served = ModelServer(CONTENT)
+    entry = {
+        "name": "one",
+        "title": "A model",
+        "kind": "segmenter",
+        "file": "one.pth",
+        "urls": [f"{served.url}/one.pth"],
+        "sha256": hashlib.sha256(CONTENT).hexdigest(),
+        "bytes": len(CONTENT),
+        "licence": "Apache-2.0",
+        "citation": "Nobody",
+    }
+    other = {**entry, "name": "open", "file": "open.pth", "sha256": None, "bytes": None}
+    shipped = json.loads(catalogue.resource("models.json").read_text())["models"]
+    paper = next(one for one in shipped if one["name"] == "fob-paper-sabs")
+    paper |= {"urls": [f"{served.url}/paper.zip"], "about_bytes": 1000}
+    listed = tmp_path / "models.json"
+    listed.write_text(json.dumps({"models": [entry, other, paper]}))
+    monkeypatch.setenv("FOBSAM_CATALOGUE", str(listed))
+    monkeypatch.setenv("FOBSAM_DATA", str(tmp_path / "data"))
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(download, "PATIENCE", (2.0, 0.5))
+    monkeypatch.setattr(download, "PAUSE", 0.01)
+    return served
