@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,6 @@ from FoBSAMLib.batch.outcome import Outcome, outcome_of
 from FoBSAMLib.batch.several import combine
 from FoBSAMLib.errors import FoBSAMError, is_out_of_memory
 from FoBSAMLib.image.io import atomic_path, check_output, write_segmentation
-from FoBSAMLib.image.segmentation import Segmentation
 from FoBSAMLib.image.volume import Volume
 from FoBSAMLib.outputs import Outputs, write_json
 from FoBSAMLib.session.local import LocalSession
@@ -77,7 +77,7 @@ class Worker:
         else:
             segmentation, report = combine(runs)
         report["seconds"] = round(time.perf_counter() - began, 3)
-        write(case, segmentation, report, made_from)
+        write(case, replace(runs[0], segmentation=segmentation), report, made_from)
         return outcome_of(case.name, "done", report)
 
     def _segment(self, case: Case, stop: Callable[[], bool]) -> list[OneShot]:
@@ -167,13 +167,13 @@ def _read_report(path: Path) -> dict[str, Any]:
     return content if is_report else {"notes": []}
 
 
-def write(
-    case: Case, segmentation: Segmentation, report: dict[str, Any], made_from: Mapping[str, Any]
-) -> None:
+def write(case: Case, found: OneShot, report: dict[str, Any], made_from: Mapping[str, Any]) -> None:
     """Write report and segmentation: whoever is killed in between leaves a report without its
     output, which is a case to do; never an output of unknown origin."""
     with atomic_path(case.output) as temporary:
-        write_segmentation(temporary, segmentation, case.name)
+        write_segmentation(
+            temporary, found.segmentation, case.name, source=found.volume, models=found.models
+        )
         report["batch"] = {"made_from": made_from, "output": digest(temporary)}
         write_json(case.report, report)
 

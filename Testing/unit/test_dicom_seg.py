@@ -222,6 +222,20 @@ def test_one_drawn_slice_of_the_series_as_support(fobsam, tmp_path):
     assert report["models"]["generator"] in algorithm.AlgorithmParameters
 
 
+def test_in_a_batch(fobsam, tmp_path):
+    voxels = phantom.voxels().astype(np.uint16)
+    write_series(tmp_path / "ct", voxels=voxels, RescaleIntercept=0, Modality="MR")
+    volume = read_volume(tmp_path / "ct")
+    egg = phantom.drawn() == phantom.EGG
+    written(tmp_path / "drawn.dcm", segmentation_on(volume, Egg=egg), volume)
+    (tmp_path / "list.csv").write_text("image,support,output\nct,drawn.dcm,found.dcm\n")
+    result = fobsam("batch", "list.csv", "--output", "out")
+    assert result.returncode == 0, result.stderr
+    found = read_plainly(tmp_path / "out" / "found.dcm", volume.ijk_to_ras, volume.shape)
+    np.testing.assert_array_equal(found[1][phantom.DRAWN], egg[phantom.DRAWN])
+    assert found[1].sum() > 2 * egg.sum()
+
+
 def test_no_dicom_image_no_dicom_segmentation(fobsam, tmp_path):
     phantom.save(tmp_path / "mr.nii.gz", phantom.voxels())
     phantom.save(tmp_path / "drawn.nii.gz", phantom.drawn())
