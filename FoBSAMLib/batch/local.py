@@ -99,7 +99,9 @@ class _Process:
         self.connection.close()
 
     def end(self) -> None:
-        """Wait for it, not forever."""
+        """Wait for it, not forever, and not at all where it has no case to leave in order."""
+        if self._case is None:
+            self._process.kill()
         self._process.join(PATIENCE)
         if self._process.is_alive():
             self._process.kill()
