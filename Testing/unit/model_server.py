@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import re
+import ssl
 import threading
 import time
 import zipfile
@@ -20,18 +21,26 @@ from FoBSAMLib.models import catalogue, download
 
 class ModelServer:
     """Serves ``content`` at any path. ``fault`` is one of the words in `Handler`; ``seen`` are the
-    requests (path and Range)."""
+    requests (path and Range). With a certificate and its key it speaks TLS; with ``leads_to`` it
+    sends everybody there."""
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(
+        self, content: bytes, certificate: Path | None = None, key: Path | None = None
+    ) -> None:
         self.content = content
         self.fault = ""
         self.etag = '"one"'
         self.pause = 0.0
+        self.leads_to = ""
         self.seen: list[tuple[str, str | None]] = []
         handler = type("Handler", (Handler,), {"owner": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate, key)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self.url = f"http{'s' if certificate else ''}://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def close(self) -> None:
@@ -46,6 +55,10 @@ class Handler(BaseHTTPRequestHandler):
         owner, fault = self.owner, self.owner.fault
         wanted = self.headers.get("Range")
         owner.seen.append((self.path, wanted))
+        if owner.leads_to:
+            self.send_response(302)
+            self.send_header("Location", owner.leads_to)
+            return self.end_headers()
         if fault.isdecimal():
             return self.send_error(int(fault))
         if fault == "redirect" and not self.path.endswith("there"):

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections import namedtuple
 
 import pytest
-from model_server import CONTENT, archive, serve, weights
+from model_server import CONTENT, ModelServer, archive, serve, weights
 
 from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.generator import registry as generators
@@ -175,6 +177,86 @@ def test_killed_in_the_middle_it_goes_on(server):
     assert json.loads(ended.stdout.splitlines()[-1])["state"] == "present"
     assert server.seen[-1][1] is not None
     assert model.path.read_bytes() == CONTENT
+
+
+def started(*arguments, **options):
+    """A download of ``one``, once a part of it has come; the server is slow."""
+    command = [sys.executable, "-m", "FoBSAMLib", "models", "download", "one", *arguments]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **options)
+    until = time.monotonic() + 60
+    while not (part := catalogue.find("one").partial).exists() or part.stat().st_size < 1000:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    return process
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Ctrl-C cannot be sent to one process there")
+def test_ctrl_c_keeps_what_has_come(server):
+    server.pause = 0.2
+    process = started("--yes", stdout=subprocess.DEVNULL)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode not in (0, None)
+    assert "What has come is kept." in said.splitlines()[-1]
+    assert "Traceback" not in said
+    assert catalogue.find("one").state == "partial"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such limit there")
+def test_a_disk_that_is_full_in_the_middle_is_told_and_gone_on_from(server):
+    import resource
+
+    def small_disk():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
+
+    full = fobsam("download", "one", "--yes", preexec_fn=small_disk)
+    assert full.returncode == 1
+    assert "Cannot write" in full.stderr.splitlines()[-1]
+    assert "Free some space" in full.stderr
+    assert catalogue.find("one").state == "partial"
+    assert fobsam("download", "one").returncode == 0
+    assert catalogue.find("one").path.read_bytes() == CONTENT
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no terminals of this kind there")
+@pytest.mark.parametrize(("answer", "state"), [("n", "absent"), ("y", "present")])
+def test_on_a_terminal_the_licence_is_asked_about(server, answer, state):
+    import pty
+
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "FoBSAMLib", "models", "download", "one"]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, stdin=theirs, stdout=pipe, stderr=pipe, text=True)
+    os.write(ours, f"{answer}\n".encode())
+    said = "".join(process.communicate(timeout=60))
+    os.close(ours)
+    os.close(theirs)
+    assert "Licence: Apache-2.0" in said
+    assert "Download it under these terms?" in said
+    assert catalogue.find("one").state == state
+    assert (process.returncode == 0) == (answer == "y")
+    assert bool(server.seen) == (answer == "y")
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl for a certificate")
+def test_a_redirect_to_an_address_without_encryption_is_refused(server, tmp_path, monkeypatch):
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=127.0.0.1"]
+    make += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate]
+    subprocess.run(make, check=True, capture_output=True)
+    secure = ModelServer(CONTENT, certificate, key)
+    secure.leads_to = f"{server.url}/one.pth"
+    listed = tmp_path / "models.json"
+    text = listed.read_text().replace(server.url, secure.url)
+    listed.write_text(text)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    said = refused("unreadable", store.download, catalogue.find("one"), quiet)
+    assert "without encryption" in said
+    assert catalogue.find("one").state == "absent"
+    secure.leads_to = ""
+    store.download(catalogue.find("one"), quiet)
+    secure.close()
+    assert catalogue.find("one").state == "present"
 
 
 def test_two_processes_download_once(server):
