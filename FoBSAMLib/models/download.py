@@ -69,6 +69,17 @@ def check_space(folder: Path, needed: int) -> None:
         )
 
 
+class _Session(requests.Session):
+    """One that does not follow from an address with encryption to one without: nothing is asked
+    there."""
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        target = super().get_redirect_target(resp)
+        if target and resp.url.startswith("https:") and target.lower().startswith("http:"):
+            raise _failed(resp.url, "it leads to an address without encryption", 0)
+        return target
+
+
 def _continue(url: str, partial: Path, size: int | None, progress: Progress) -> None:
     """One request, for what is missing."""
     mark = partial.with_name(partial.name + ".etag")
@@ -77,8 +88,10 @@ def _continue(url: str, partial: Path, size: int | None, progress: Progress) -> 
     headers = {"Accept-Encoding": "identity"}  # else the length would be that of something else
     if have:
         headers |= {"Range": f"bytes={have}-", "If-Range": known}
-    with requests.get(url, headers=headers, stream=True, timeout=PATIENCE) as response:
-        _refuse_downgrade(response)
+    with (
+        _Session() as session,
+        session.get(url, headers=headers, stream=True, timeout=PATIENCE) as response,
+    ):
         if response.status_code == 416:
             if response.headers.get("Content-Range") == f"bytes */{have}":
                 return  # all of it had come
@@ -119,12 +132,6 @@ def _place(response: requests.Response) -> tuple[int, int | None]:
     return 0, int(length) if length.isdecimal() else None
 
 
-def _refuse_downgrade(response: requests.Response) -> None:
-    hops = [one.url for one in (*response.history, response)]
-    if hops[0].startswith("https:") and any(hop.startswith("http:") for hop in hops):
-        raise _failed(hops[0], "it leads to an address without encryption", 0)
-
-
 def _length(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
@@ -150,5 +157,5 @@ def _reason(error: requests.RequestException, status: int | None) -> str:
 def _failed(url: str, reason: str, kept: int) -> FoBSAMError:
     hint = "Check the connection and the proxy (HTTPS_PROXY), or import the file: see the README."
     if kept:
-        hint = f"The same command goes on from {readable(kept)}. {hint}"
+        hint = f"The same download goes on from {readable(kept)}. {hint}"
     return FoBSAMError("unreadable", f"{url} was not downloaded: {reason}.", hint, retryable=True)
