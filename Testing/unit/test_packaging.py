@@ -109,7 +109,7 @@ def built(tmp_path_factory) -> Path:
     cmake = pytest.importorskip("cmake", reason="the package cmake is not installed")
     folder = tmp_path_factory.mktemp("built")
     macros = ROOT / "Testing" / "standin" / "cmake"
-    launcher = [sys.executable, Path(__file__).with_name("self_test.py")]
+    launcher = [sys.executable, Path(__file__).with_name("slicer_launcher.py")]
     program = Path(cmake.CMAKE_BIN_DIR, "cmake")
     run(
         *(program, "-S", ROOT, "-B", folder / "build"),

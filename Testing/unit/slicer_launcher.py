@@ -1,6 +1,6 @@
 """Stands for Slicer's launcher in CTest: a module's unit tests, in the stand-in for Slicer.
 
-``python self_test.py FOLDER NAME``: the module NAME of a folder such as Slicer's
+``python slicer_launcher.py FOLDER NAME``: the module NAME of a folder such as Slicer's
 qt-scripted-modules, which has all it needs. Status 0 where every test succeeds.
 """
 
