@@ -35,9 +35,9 @@ def list_(
     if json:
         typer.echo(json_format.dumps([_plain(one) for one in models], indent=1))
         return
-    typer.echo(f"{'NAME':18} {'SIZE':>13}  {'STATE':8} TITLE")
+    typer.echo(f"{'NAME':18} {'SIZE':>13}  {'STATE':10} TITLE")
     for one in models:
-        typer.echo(f"{one.name:18} {one.size_text:>13}  {one.state:8} {one.title}")
+        typer.echo(f"{one.name:18} {one.size_text:>13}  {one.state:10} {one.title}")
     typer.echo(f"in {models_folder()}")
 
 
@@ -70,8 +70,9 @@ def download(
     from FoBSAMLib.models.catalogue import find
 
     model = find(name)
-    if model.state == "present":
-        typer.echo(f"{name} is here already: {model.path}", err=json)
+    if model.here:
+        doubt = "" if model.state == "present" else f" Check it: fobsam models verify {name}"
+        typer.echo(f"{name} is here already: {model.path}{doubt}", err=json)
         return
     if model.urls:
         _agree(model, yes)
@@ -113,7 +114,7 @@ def verify(
     from FoBSAMLib.models import store
     from FoBSAMLib.models.catalogue import catalogue, find
 
-    models = [find(name)] if name else [m for m in catalogue().values() if m.state == "present"]
+    models = [find(name)] if name else [m for m in catalogue().values() if m.here]
     problems = []
     for model in models:
         with _progress(model, json) as progress:
@@ -136,13 +137,16 @@ def remove(
         bool,
         typer.Option("--forget", help="Also the recorded checksum: another file may come in then."),
     ] = False,
+    json: LinesOption = False,
 ) -> None:
     """Delete a model, and what was downloaded of it."""
     from FoBSAMLib.models import store
     from FoBSAMLib.models.catalogue import find
 
-    there = store.remove(find(name), forget=forget)
-    typer.echo(f"{name} is removed." if there else f"{name} was not here.")
+    model = find(name)
+    with _progress(model, json) as progress:
+        there = store.remove(model, progress, forget=forget)
+    typer.echo(f"{name} is removed." if there else f"{name} was not here.", err=json)
 
 
 def _agree(model: Any, yes: bool) -> None:

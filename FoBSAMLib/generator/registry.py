@@ -8,6 +8,7 @@ from pathlib import Path
 
 from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.generator.base import Generator
+from FoBSAMLib.models.catalogue import read_record, record_of
 from FoBSAMLib.models.device import choose_device
 from FoBSAMLib.models.paths import resource
 from FoBSAMLib.models.published import fold_file
@@ -78,7 +79,15 @@ def _fob_paper(path: Path, device: str) -> Generator:
     from FoBSAMLib.generator.fob_paper import FobPaperGenerator
 
     _require(path)
-    return FobPaperGenerator.from_checkpoint(path, str(choose_device(device)), _sha256(path))
+    found = _sha256(path)
+    recorded = read_record(record_of(path))
+    if recorded not in (None, found):
+        raise FoBSAMError(
+            "weights_corrupt",
+            f"{path} is not what {record_of(path).name} says (its sha256 is {found[:12]}…).",
+            "Get it again: see fobsam models.",
+        )
+    return FobPaperGenerator.from_checkpoint(path, str(choose_device(device)), found)
 
 
 def _require(path: Path) -> None:

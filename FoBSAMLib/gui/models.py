@@ -26,7 +26,12 @@ from FoBSAMLib.models.catalogue import Model, catalogue
 from FoBSAMLib.mrml.packages import missing
 from FoBSAMLib.worker.transport import worker_environment
 
-STATES = {"absent": _("not here"), "partial": _("partly here"), "present": _("here")}
+STATES = {
+    "absent": _("not here"),
+    "partial": _("partly here"),
+    "unverified": _("not verified"),
+    "present": _("here"),
+}
 #: Steps of the progress bar: bytes do not fit into it.
 STEPS = 1000
 
@@ -158,7 +163,7 @@ class Models:
             self._messages.note(_("What has come is kept; Download goes on from there."))
         elif error:
             self._messages.error(FoBSAMError("weights_missing", error))
-        elif model.state == "present":
+        elif model.here:
             self._on_there(model)
         self.refresh()
         self._show_chosen()
@@ -180,8 +185,8 @@ class Models:
             return
         model = self._chosen
         ui.modelLabel.setText("\n".join([model.notice, *self._notes.get(model.name, ())]))
-        ui.downloadModelButton.setEnabled(bool(model.urls) and model.state != "present")
-        ui.verifyModelButton.setEnabled(model.state == "present")
+        ui.downloadModelButton.setEnabled(bool(model.urls) and not model.here)
+        ui.verifyModelButton.setEnabled(model.here)
         ui.removeModelButton.setEnabled(model.state != "absent")
 
 

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.models.paths import data_folder, resource
 
-State = Literal["absent", "partial", "present"]
+State = Literal["absent", "partial", "unverified", "present"]
 
 
 @dataclass(frozen=True)
@@ -60,21 +60,32 @@ class Model:
         return models_folder() / (self.name if self.members else self.file)
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that it consists of when it is here."""
+        return tuple(self.path / name for name in self.members) or (self.path,)
+
+    @property
     def partial(self) -> Path:
         """What a download that was interrupted has left."""
         return models_folder() / f"{self.file}.part"
 
     @property
     def record(self) -> Path:
-        """The checksum of the file that was taken first, where none was published; as sha256sum
-        writes it."""
-        return models_folder() / f"{self.file}.sha256"
+        """The checksum of the file that came in, as sha256sum writes it: where none was published
+        the next file must have it, too."""
+        return record_of(models_folder() / self.file)
+
+    @property
+    def here(self) -> bool:
+        """Whether it is here, right or wrong."""
+        return self.path.exists()
 
     @property
     def state(self) -> State:
-        """Whether it is here; nothing is read for that."""
-        if self.path.exists():
-            return "present"
+        """Whether it is here, and was found right since it was written; no weights are read for
+        that."""
+        if self.here:
+            return "present" if all(map(found_right, self.files)) else "unverified"
         return "partial" if self.partial.exists() else "absent"
 
     @property
@@ -141,6 +152,19 @@ def find(name: str) -> Model:
 def models_folder() -> Path:
     """Where models lie; it may not exist yet."""
     return data_folder() / "models"
+
+
+def record_of(path: Path) -> Path:
+    """Where a file's checksum is recorded."""
+    return path.with_name(f"{path.name}.sha256")
+
+
+def found_right(path: Path) -> bool:
+    """Whether a file has a record that is not older than itself."""
+    try:
+        return record_of(path).stat().st_mtime_ns >= path.stat().st_mtime_ns
+    except OSError:
+        return False
 
 
 def read_record(path: Path) -> str | None:

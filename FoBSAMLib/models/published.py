@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from FoBSAMLib.models.catalogue import Model, find
 
 _FOLD = re.compile(r"(sabs|chaost2):([0-4])", re.IGNORECASE)
 _PREFIX = "refine."
+#: In the folder of the folds: what is to be said of them, since reading them takes a while.
+_NOTE = "refinement.txt"
 
 
 def fold_file(text: str) -> Path | None:
@@ -47,10 +50,32 @@ def about_refinement(weights: dict[str, Any]) -> str:
     return "The refinement of these weights was trained; fob-paper leaves it out all the same."
 
 
+def known_about_folds(model: Model) -> list[str]:
+    """What `about_folds` has found; empty where nobody has looked since the files are there."""
+    note = model.path / _NOTE
+    try:
+        if all(file.stat().st_mtime_ns <= note.stat().st_mtime_ns for file in model.files):
+            return note.read_text("utf-8").splitlines()
+    except OSError:  # nobody has looked
+        pass
+    return []
+
+
 def about_folds(model: Model) -> list[str]:
     """What is to be said of a model's folds; empty for a model without any."""
-    if not model.members or model.state != "present":
+    if not model.members or not model.here:
         return []
+    said = known_about_folds(model)
+    if not said:
+        said = _look_at_folds(model)
+        new = model.path / f".{_NOTE}.new"
+        with contextlib.suppress(OSError):  # a folder of somebody else's
+            new.write_text("\n".join(said), "utf-8")
+            new.replace(model.path / _NOTE)
+    return said
+
+
+def _look_at_folds(model: Model) -> list[str]:
     from FoBSAMLib.models.checkpoints import load_checkpoint  # with torch
 
     untrained, first, same = [], None, True

@@ -1,7 +1,8 @@
 """The user's folder with models: what comes in is checked first, and comes in whole or not at all.
 
-Processes that work on one model take turns (a lock, which ends with its process). A checksum that
-nobody has published is recorded when a file first comes in, and stays when the model is removed.
+Processes that work on one model take turns (a lock, which ends with its process). The checksum of
+what comes in is recorded; one that nobody has published stays when the model is removed. A record
+that is older than its file says that the file was not verified.
 """
 
 from __future__ import annotations
@@ -17,7 +18,13 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from FoBSAMLib.errors import FoBSAMError
-from FoBSAMLib.models.catalogue import Model, models_folder, read_record
+from FoBSAMLib.models.catalogue import (
+    Model,
+    found_right,
+    models_folder,
+    read_record,
+    record_of,
+)
 from FoBSAMLib.models.download import Progress, check_space, fetch
 
 _CHUNK = 1 << 20
@@ -33,7 +40,7 @@ def download(model: Model, progress: Progress) -> None:
     if not model.urls:
         raise FoBSAMError("bad_request", f"{model.name} has no address.", model.how_to_get)
     with _locked(model, progress):
-        if model.state == "present":
+        if model.here:
             return  # another process has it by now
         have = model.partial.stat().st_size if model.partial.exists() else 0
         unpacked = model.size if model.members else 0
@@ -82,22 +89,20 @@ def verify(model: Model, progress: Progress) -> str:
 
     Raises ``FoBSAMError``: ``weights_missing``, ``weights_corrupt``.
     """
-    if model.state != "present":
-        model.require(next(iter(model.members), ""))
     if not model.members:
-        return _check(model.path, model.expected, progress, model.record)
+        return _check_again(model.require(), model.expected, progress)
     for name in model.members:
         path = model.require(name)
-        _check(path, read_record(_record_of(path)), progress)
+        _check_again(path, read_record(record_of(path)), progress)
     return model.expected or ""
 
 
-def remove(model: Model, *, forget: bool = False) -> bool:
+def remove(model: Model, progress: Progress, *, forget: bool = False) -> bool:
     """Delete a model and what was downloaded of it; whether there was any.
 
     ``forget`` also the recorded checksum: another file may come in then.
     """
-    with _locked(model, lambda *_, **__: None):
+    with _locked(model, progress):
         there = model.state != "absent"
         if model.path.is_dir():
             doomed = models_folder() / f".{model.name}.removed"
@@ -107,7 +112,7 @@ def remove(model: Model, *, forget: bool = False) -> bool:
         else:
             model.path.unlink(missing_ok=True)
         _forget_partial(model)
-        if forget:
+        if forget or model.sha256:
             model.record.unlink(missing_ok=True)
     return there
 
@@ -150,8 +155,7 @@ def _take(model: Model, file: Path, progress: Progress) -> None:
         with file.open("rb+") as stream:
             os.fsync(stream.fileno())
         file.replace(model.path)
-    if expected is None:
-        _write_record(model.record, found, model.file)
+    _write_record(model.record, found, model.file)
 
 
 def _unpack(model: Model, archive: Path, progress: Progress) -> None:
@@ -170,7 +174,7 @@ def _unpack(model: Model, archive: Path, progress: Progress) -> None:
                     target.flush()
                     os.fsync(target.fileno())
                 _check_readable(folder / name)
-                _write_record(_record_of(folder / name), _sha256(folder / name, progress), name)
+                _write_record(record_of(folder / name), _sha256(folder / name, progress), name)
         if model.path.exists():
             old = models_folder() / f".{model.name}.removed"
             shutil.rmtree(old, ignore_errors=True)
@@ -207,8 +211,23 @@ def _member(model: Model, archive: zipfile.ZipFile, path: str) -> zipfile.ZipInf
     return found[0]
 
 
-def _check(file: Path, expected: str | None, progress: Progress, record: Path | None = None) -> str:
-    """A file's checksum, which must be the expected one; where none is, ``record`` takes it."""
+def _check_again(file: Path, expected: str | None, progress: Progress) -> str:
+    """The same for a file that is used; its record says how it went, where one can write there."""
+    record = record_of(file)
+    try:
+        found = _check(file, expected, progress)
+    except FoBSAMError:
+        with contextlib.suppress(OSError):
+            os.utime(record, (0, 0))
+        raise
+    if not found_right(file):
+        with contextlib.suppress(OSError):
+            _write_record(record, found, file.name)
+    return found
+
+
+def _check(file: Path, expected: str | None, progress: Progress) -> str:
+    """A file's checksum, which must be the expected one where one is."""
     found = _sha256(file, progress)
     if expected is not None and found != expected:
         raise FoBSAMError(
@@ -217,8 +236,6 @@ def _check(file: Path, expected: str | None, progress: Progress, record: Path | 
             f"{found[:12]}…, not {expected[:12]}…).",
             "Get it again.",
         )
-    if expected is None and record is not None:
-        _write_record(record, found, file.name)
     return found
 
 
@@ -246,10 +263,6 @@ def _copy(source: Path, target: Path, progress: Progress) -> None:
             copy.write(chunk)
             done += len(chunk)
             progress(done, total, doing="copying")
-
-
-def _record_of(path: Path) -> Path:
-    return path.with_name(f"{path.name}.sha256")
 
 
 def _write_record(path: Path, sha256: str, name: str) -> None:

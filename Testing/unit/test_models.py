@@ -18,7 +18,7 @@ from model_server import CONTENT, ModelServer, archive, serve, weights
 from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.generator import registry as generators
 from FoBSAMLib.models import catalogue, download, store
-from FoBSAMLib.models.published import about_folds
+from FoBSAMLib.models.published import about_folds, known_about_folds
 
 FAULTS = ["cut", "stall", "long", "404", "500", "circle"]
 
@@ -59,15 +59,16 @@ def test_downloaded_verified_removed(server):
     store.download(model, lambda *given, **_: told.append(given))
     assert model.path.read_bytes() == CONTENT
     assert (len(CONTENT), len(CONTENT)) in told
-    assert lying_in_folder() == ["one.pth"]
+    assert lying_in_folder() == ["one.pth", "one.pth.sha256"]
+    assert model.state == "present"
     assert store.verify(model, quiet) == model.sha256
     model.path.write_bytes(CONTENT[::-1])
     assert "not the file that was published" in refused(
         "weights_corrupt", store.verify, model, quiet
     )
-    assert store.remove(model)
+    assert store.remove(model, quiet)
     assert lying_in_folder() == []
-    assert not store.remove(model)
+    assert not store.remove(model, quiet)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -265,6 +266,23 @@ def test_a_redirect_to_an_address_without_encryption_is_refused(server, tmp_path
     assert catalogue.find("one").state == "present"
 
 
+def test_what_was_not_verified_is_told(server):
+    model = catalogue.find("one")
+    model.path.parent.mkdir(parents=True)
+    model.path.write_bytes(CONTENT)  # put there by hand
+    assert model.state == "unverified"
+    assert "Check it: fobsam models verify one" in fobsam("download", "one").stdout
+    assert fobsam("verify").returncode == 0
+    assert model.state == "present"
+    written = model.path.stat()
+    model.path.write_bytes(CONTENT[::-1])
+    os.utime(model.path, ns=(written.st_atime_ns, written.st_mtime_ns))  # as a disk that fails
+    assert model.state == "present"
+    assert fobsam("verify", "one").returncode == 1
+    assert model.state == "unverified"
+    assert "unverified" in fobsam("list").stdout
+
+
 def test_two_processes_download_once(server):
     server.pause = 0.05
     command = [sys.executable, "-m", "FoBSAMLib", "models", "download", "one", "--yes"]
@@ -288,9 +306,9 @@ def test_an_unknown_checksum_is_taken_from_the_first_file(server, tmp_path):
     store.take_file(model, first, quiet)
     assert first.exists()
     assert model.expected == hashlib.sha256(CONTENT).hexdigest()
-    store.remove(model)
+    store.remove(model, quiet)
     refused("weights_corrupt", store.take_file, model, other, quiet)
-    store.remove(model, forget=True)
+    store.remove(model, quiet, forget=True)
     store.take_file(model, other, quiet)
     assert store.verify(model, quiet) == hashlib.sha256(other.read_bytes()).hexdigest()
 
@@ -310,9 +328,16 @@ def test_the_papers_archive_gives_its_folds(server, tmp_path):
     assert "never trained in the folds 0, 1, 2, 3, 4" in said
     assert "identical in all folds" in said
     assert said in fobsam("info", "fob-paper-sabs").stdout
+    assert known_about_folds(model) == [said]
     assert store.verify(model, quiet) == hashlib.sha256(server.content).hexdigest()
-    (model.path / "2.pth").write_bytes(b"")
+    assert model.state == "present"
+    (model.path / "2.pth").write_bytes(weights(0.4))
+    assert known_about_folds(model) == []
+    assert model.state == "unverified"
+    refused("weights_corrupt", generators.create, "fob-paper:sabs:2")
     refused("weights_corrupt", store.verify, model, quiet)
+    (model.path / "2.pth").unlink()
+    refused("weights_missing", store.verify, model, quiet)
 
 
 def test_a_trained_refinement_is_told(server):
