@@ -86,6 +86,7 @@ set(FoBSAM_LIBRARY_SCRIPTS
   FoBSAMLib/gui/dependencies.py
   FoBSAMLib/gui/inputs.py
   FoBSAMLib/gui/messages.py
+  FoBSAMLib/gui/model_command.py
   FoBSAMLib/gui/models.py
   FoBSAMLib/gui/panel.py
   FoBSAMLib/gui/plot.py

@@ -162,8 +162,9 @@ class FoBSAMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.panel.close()
 
     def onQuit(self) -> None:
-        """End the worker now."""
+        """End the worker, and what is under way with models, now."""
         self.logic.engine.kill()
+        self.panel.models.close()
 
     def onSceneStartClose(self, caller, event) -> None:
         """Nothing of this scene may be waited for, or shown in the next."""

@@ -10,12 +10,13 @@ import slicer
 from slicer.i18n import tr as _
 
 from FoBSAMLib.background.engine import Engine
+from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.gui import settings
 from FoBSAMLib.gui.messages import Messages
 from FoBSAMLib.gui.report import report
 from FoBSAMLib.gui.running import Running
-from FoBSAMLib.models.catalogue import Model
-from FoBSAMLib.models.published import folds
+from FoBSAMLib.models.catalogue import Model, catalogue
+from FoBSAMLib.models.published import folds, published_model
 from FoBSAMLib.segmenters import registry as segmenters
 
 #: What can be chosen; the fields take other names too, such as sam-vit-b:FILE.
@@ -34,18 +35,22 @@ class Computing:
         running: Running,
         messages: Messages,
         on_chosen: Callable[[], None],
+        on_get: Callable[[Model], None],
     ) -> None:
-        """``on_chosen`` is called when something else will compute."""
+        """``on_chosen`` is called when something else will compute, ``on_get`` with a model that
+        the user wants to have."""
         self._ui = ui
         self._engine = engine
         self._running = running
         self._messages = messages
         self._on_chosen = on_chosen
         self._fill()
+        self.offer_models()
         for box in (ui.generatorComboBox, ui.segmenterComboBox, ui.deviceComboBox):
             box.connect("currentTextChanged(QString)", self._chosen)
         # Not when editing is finished: a button that is pressed does not take the focus on macOS.
         ui.workerCommandLineEdit.connect("textChanged(QString)", self._chosen)
+        ui.missingModelButton.connect("clicked(bool)", lambda _checked: on_get(self._lacking()[0]))
         ui.copyReportButton.connect("clicked(bool)", lambda _checked: self.copy_report())
         ui.stopWorkerButton.connect("clicked(bool)", lambda _checked: self.stop())
         ui.workerButton.connect("contentsCollapsed(bool)", lambda _collapsed: self.refresh())
@@ -72,12 +77,18 @@ class Computing:
         slicer.app.clipboard().setText(report(self._engine, self._messages.last_error))
         self._messages.note(_("The report is on the clipboard. Read it before you send it."))
 
-    def offer(self, model: Model) -> None:
-        """Have a model that has come among the choices; segmenters are there from the start."""
+    def offer_models(self) -> None:
+        """Have the published folds that are here now among the choices, where segmenters are from
+        the start; say which of what is chosen is not here."""
         box = self._ui.generatorComboBox
-        for name in folds(model):
-            if name not in [box.itemText(n) for n in range(box.count)]:
-                box.addItem(name)
+        for model in _catalogue():
+            for name in folds(model):
+                names = [box.itemText(n) for n in range(box.count)]
+                if model.here and name not in names:
+                    box.addItem(name)
+                elif not model.here and name in names and name != box.currentText:
+                    box.removeItem(names.index(name))
+        self._show_lacking()
 
     def stop(self) -> None:
         """End the worker; what was found stays."""
@@ -110,4 +121,35 @@ class Computing:
         )
         settings.set_worker_command_line(ui.workerCommandLineEdit.text)
         self._messages.hide()
+        self._show_lacking()
         self._on_chosen()
+
+    def _lacking(self) -> list[Model]:
+        """What is chosen and not here; the weights of a worker elsewhere are its own affair."""
+        ui = self._ui
+        if ui.workerCommandLineEdit.text.strip():
+            return []
+        generator, segmenter = ui.generatorComboBox.currentText, ui.segmenterComboBox.currentText
+        names = (published_model(generator), segmenter)
+        return [one for one in _catalogue() if one.name in names and not one.here]
+
+    def _show_lacking(self) -> None:
+        ui, lacking = self._ui, self._lacking()
+        ui.missingModelLabel.setVisible(bool(lacking))
+        ui.missingModelButton.setVisible(bool(lacking))
+        for model in lacking[:1]:
+            ui.missingModelLabel.setText(
+                _("{title} ({size}) is not on this computer yet.").format(
+                    title=model.title, size=model.size_text
+                )
+            )
+
+
+def _catalogue() -> list[Model]:
+    """The models that can be had; none where it cannot be told which are here."""
+    try:
+        models = list(catalogue().values())
+        any(model.here for model in models)
+    except (FoBSAMError, ImportError):  # the section Models says what is wrong
+        return []
+    return models

@@ -1,6 +1,7 @@
 """What the worker needs and Slicer does not bring: asked for once, then installed.
 
-Never at import, never in a constructor: when the user presses Segment and something is missing.
+Never at import, never in a constructor: when the user presses Segment, or asks for models, and
+something is missing.
 PyTorch comes through the PyTorch extension, which chooses the build that fits the computer. Having
 installed it, that extension imports it into Slicer's own process, this once, to see that it works;
 FoBSAM never does: it goes by the packages' metadata, and leaves PyTorch to the worker.
@@ -54,7 +55,7 @@ def ensure(requirements: Path, models: Models = DEFAULT_MODELS) -> bool:
             _("Not all that FoBSAM needs could be installed: {error}.").format(
                 error=str(error).rstrip(".")
             ),
-            _("Check the internet connection, look into Slicer's log, and press Segment again."),
+            _("Check the internet connection, look into Slicer's log, and try again."),
             retryable=True,
         ) from error
     importlib.invalidate_caches()
@@ -65,7 +66,7 @@ def ensure(requirements: Path, models: Models = DEFAULT_MODELS) -> bool:
             _("After the installation this is still missing: {names}.").format(
                 names=", ".join(still)
             ),
-            _("Restart Slicer and press Segment again."),
+            _("Restart Slicer and try again."),
         )
     return True
 
@@ -90,7 +91,7 @@ def _torch_utils() -> Any:
         raise FoBSAMError(
             "bad_request",
             _("FoBSAM needs PyTorch, and the PyTorch extension, which installs it, is missing."),
-            _("Install 'PyTorch' in the Extensions Manager, restart Slicer, press Segment again."),
+            _("Install 'PyTorch' in the Extensions Manager, restart Slicer, try again."),
         ) from error
     return PyTorchUtils
 

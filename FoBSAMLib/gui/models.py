@@ -1,17 +1,10 @@
-"""The large models in the panel: what there is, under which terms, and which of them are here.
-
-The work is done by the command ``fobsam models`` in a process of its own, which may wait for a
-server or read gigabytes; the panel shows the lines that it prints.
-"""
+"""The large models in the panel: what there is, under which terms, and which of them are here."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import signal
-import sys
-from collections.abc import Callable, Sequence
+import html
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,42 +14,62 @@ from slicer.i18n import tr as _
 
 from FoBSAMLib.background.engine import DEFAULT_MODELS
 from FoBSAMLib.errors import FoBSAMError
+from FoBSAMLib.gui import dependencies, settings
 from FoBSAMLib.gui.messages import Messages
-from FoBSAMLib.models.catalogue import Model, catalogue
+from FoBSAMLib.gui.model_command import ModelCommand
+from FoBSAMLib.models.catalogue import Model, catalogue, readable
+from FoBSAMLib.models.published import known_about_folds
 from FoBSAMLib.mrml.packages import missing
-from FoBSAMLib.worker.transport import worker_environment
 
+KINDS = {"segmenter": _("masks"), "generator": _("points")}
 STATES = {
     "absent": _("not here"),
     "partial": _("partly here"),
     "unverified": _("not verified"),
     "present": _("here"),
 }
+DONE = {
+    "download": _("{title} is here. Choose it in the section Computing."),
+    "import": _("{title} is here. Choose it in the section Computing."),
+    "verify": _("{title} is as it came in."),
+    "remove": _("{title} is removed."),
+}
 #: Steps of the progress bar: bytes do not fit into it.
 STEPS = 1000
+#: Pixels between two rows.
+PADDING = 6
+_LINK = re.compile(r"https?://[^\s,;]*[^\s,;.]")
 
 
 class Models:
-    """A table of models with what can be done with each; one thing is under way at a time."""
+    """A table of models with what can be done with each; one thing is under way at a time.
+
+    It goes on when another module is opened or the scene is closed: models are the computer's.
+    """
 
     def __init__(
-        self, ui: Any, messages: Messages, requirements: Path, on_there: Callable[[Model], None]
+        self, ui: Any, messages: Messages, requirements: Path, on_changed: Callable[[], None]
     ) -> None:
-        """``on_there`` is called with a model that has come."""
+        """``on_changed`` is called when a model has come or gone."""
         self._ui = ui
         self._messages = messages
         self._requirements = requirements
-        self._on_there = on_there
+        self._on_changed = on_changed
         self._models: list[Model] = []
-        self._notes: dict[str, list[str]] = {}
-        self._command: _Command | None = None
+        self._command: ModelCommand | None = None
         table = ui.modelsTable
-        table.setColumnCount(3)
-        table.setHorizontalHeaderLabels([_("Model"), _("Size"), _("State")])
-        table.horizontalHeader().setSectionResizeMode(0, qt.QHeaderView.Stretch)
+        table.setColumnCount(4)
+        table.setHorizontalHeaderLabels([_("Model"), _("Size"), _("Licence"), _("State")])
+        header = table.horizontalHeader()
+        header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+        header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
+        header.setSectionResizeMode(2, qt.QHeaderView.Interactive)
+        table.setColumnWidth(2, 80)  # long ones wrap
+        header.setHighlightSections(False)
         table.verticalHeader().setVisible(False)
         table.connect("itemSelectionChanged()", self._show_chosen)
         ui.modelsButton.connect("contentsCollapsed(bool)", lambda _collapsed: self.refresh())
+        ui.modelPackagesButton.connect("clicked(bool)", lambda _checked: self.install())
         ui.downloadModelButton.connect("clicked(bool)", lambda _checked: self.download())
         ui.cancelModelButton.connect("clicked(bool)", lambda _checked: self.cancel())
         ui.importModelButton.connect("clicked(bool)", lambda _checked: self.import_file())
@@ -70,28 +83,46 @@ class Models:
             return
         try:
             self._models = list(catalogue().values()) if self._ready else []
-            states = [(one.title, one.size_text, STATES[one.state]) for one in self._models]
         except FoBSAMError as error:
             self._messages.error(error)
             return
         table, row = self._ui.modelsTable, max(self._ui.modelsTable.currentRow(), 0)
-        table.setRowCount(len(states))
-        for n, texts in enumerate(states):
-            for column, text in enumerate(texts):
-                table.setItem(n, column, qt.QTableWidgetItem(text))
-        if states:
+        table.setRowCount(len(self._models))
+        for n, model in enumerate(self._models):
+            for column, text in enumerate(_row(model)):
+                item = qt.QTableWidgetItem(text)
+                item.setToolTip(text)
+                table.setItem(n, column, item)
+        table.resizeRowsToContents()
+        for n in range(len(self._models)):
+            table.setRowHeight(n, table.rowHeight(n) + PADDING)
+        if self._models:
             table.selectRow(row)
         self._show_chosen()
 
+    def show(self, name: str) -> None:
+        """Open the section at a model."""
+        self._ui.modelsButton.collapsed = False
+        names = [one.name for one in self._models]
+        if name in names:
+            self._ui.modelsTable.selectRow(names.index(name))
+            self._ui.modelsTable.setFocus()
+
     def point_at(self, error: FoBSAMError) -> None:
-        """Open the section at the model whose weights an error misses."""
-        if error.code != "weights_missing" or not self._ready:
+        """Open the section at the model whose weights an error misses on this computer."""
+        if error.code != "weights_missing" or settings.worker_command_line() or not self._ready:
             return
-        named = [one for one in catalogue().values() if f" {one.name}" in str(error)]
+        named = [one.name for one in catalogue().values() if f" {one.name}" in str(error)]
         if named:
-            self._ui.modelsButton.collapsed = False
-            names = [one.name for one in self._models]
-            self._ui.modelsTable.selectRow(names.index(named[-1].name))
+            self.show(named[-1])
+
+    def install(self) -> None:
+        """Have the packages that models need, if the user says yes."""
+        try:
+            dependencies.ensure(self._requirements)
+        except FoBSAMError as error:
+            self._messages.error(error)
+        self.refresh()
 
     def download(self) -> None:
         """Have the chosen model here; its terms are agreed to before anything is asked of a
@@ -121,11 +152,13 @@ class Models:
         """Stop what is under way; what has come of a download is kept."""
         if self._command is not None:
             self._command.interrupt()
+            self._ui.cancelModelButton.setEnabled(False)
+            self._ui.modelProgressBar.setFormat(_("Stopping …"))
 
     def close(self) -> None:
         """Nobody waits for what is under way any more; a download can go on another time."""
         if self._command is not None:
-            self._command.forget()
+            self._command.end()
             self._command = None
 
     @property
@@ -136,106 +169,85 @@ class Models:
     def _chosen(self) -> Model:
         return self._models[max(self._ui.modelsTable.currentRow(), 0)]
 
-    def _run(self, *arguments: str) -> None:
+    def _run(self, action: str, *rest: str) -> None:
         model = self._chosen
         self._messages.hide()
-        action, *rest = arguments
-        lines = [] if action == "remove" else ["--json"]
-        command = [action, model.name, *rest, *lines]
-        self._command = _Command(command, self._progress, lambda error: self._ended(model, error))
+        bar = self._ui.modelProgressBar
+        bar.setRange(0, STEPS)
+        bar.setValue(0)
+        bar.setFormat(_("Starting …"))
+        self._command = ModelCommand(
+            [action, model.name, *rest, "--json"],
+            self._progress,
+            lambda error: self._ended(action, model, error),
+        )
         self._show_chosen()
 
     def _progress(self, told: dict[str, Any]) -> None:
-        bar = self._ui.modelProgressBar
-        if told.get("total"):
-            bar.setRange(0, STEPS)
-            bar.setValue(round(STEPS * told["done"] / told["total"]))
-        elif "doing" in told:
-            bar.setRange(0, 0)
-        if told.get("doing"):
-            self._ui.modelLabel.setText(told["doing"])
-        if "notes" in told:
-            self._notes[told["name"]] = told["notes"]
+        if self._command is None or self._command.interrupted:
+            return
+        bar, done, total = self._ui.modelProgressBar, told.get("done") or 0, told.get("total") or 0
+        words = [told["doing"]] if told.get("doing") else []
+        if total:
+            bar.setValue(round(STEPS * done / total))
+            amounts = {"done": readable(done), "total": readable(total)}
+            words.append(_("{done} of {total}").format(**amounts))
+        elif done:
+            words.append(readable(done))
+        if words:
+            bar.setFormat(", ".join(words))
 
-    def _ended(self, model: Model, error: str) -> None:
+    def _ended(self, action: str, model: Model, error: str) -> None:
+        interrupted = self._command is not None and self._command.interrupted
         self._command = None
-        if error.startswith("What has come is kept"):
+        if not error:
+            self._messages.note(DONE[action].format(title=model.title))
+        elif not interrupted:
+            self._messages.error(FoBSAMError("unreadable", error))
+        elif model.state == "partial":
             self._messages.note(_("What has come is kept; Download goes on from there."))
-        elif error:
-            self._messages.error(FoBSAMError("weights_missing", error))
-        elif model.here:
-            self._on_there(model)
+        else:
+            self._messages.note(_("Stopped; nothing was changed."))
         self.refresh()
-        self._show_chosen()
+        self._on_changed()
 
     def _show_chosen(self) -> None:
         ui, idle = self._ui, self._command is None
         ui.modelProgressBar.setVisible(not idle)
         ui.cancelModelButton.setEnabled(not idle)
         ui.modelsTable.setEnabled(idle)
-        buttons = (ui.importModelButton, ui.verifyModelButton, ui.removeModelButton)
-        for button in (ui.downloadModelButton, *buttons):
-            button.setEnabled(idle and bool(self._models))
+        ui.modelPackagesButton.setVisible(not self._models)
         if not self._models:
-            ui.modelLabel.setText(
-                _("Press Segment once: that installs the packages that models need, too.")
-            )
-            return
-        if not idle:
+            buttons = (ui.downloadModelButton, ui.importModelButton)
+            for button in (*buttons, ui.verifyModelButton, ui.removeModelButton):
+                button.setEnabled(False)
+            ui.modelLabel.setText(_("Models need Python packages that are not installed yet."))
             return
         model = self._chosen
-        ui.modelLabel.setText("\n".join([model.notice, *self._notes.get(model.name, ())]))
-        ui.downloadModelButton.setEnabled(bool(model.urls) and not model.here)
-        ui.verifyModelButton.setEnabled(model.here)
-        ui.removeModelButton.setEnabled(model.state != "absent")
+        ui.downloadModelButton.setEnabled(idle and bool(model.urls) and not model.here)
+        ui.importModelButton.setEnabled(idle)
+        ui.verifyModelButton.setEnabled(idle and model.here)
+        ui.removeModelButton.setEnabled(idle and model.state != "absent")
+        ui.modelLabel.setText(_details(model))
 
 
-class _Command:
-    """``fobsam models …`` in a process; ``on_line`` gets what it prints, ``on_ended`` its error or
-    nothing."""
+def _row(model: Model) -> list[str]:
+    """What the table shows of a model."""
+    return [
+        f"{model.title}\n{model.name} ({KINDS[model.kind]})",
+        readable(model.size) if model.bytes else f"≈ {readable(model.size)}",
+        model.licence.partition(",")[0],
+        STATES[model.state],
+    ]
 
-    def __init__(
-        self,
-        arguments: Sequence[str],
-        on_line: Callable[[dict[str, Any]], None],
-        on_ended: Callable[[str], None],
-    ) -> None:
-        self._on_line, self._on_ended = on_line, on_ended
-        self._pid: int | None = None
-        self._rest = b""
-        environment = qt.QProcessEnvironment.systemEnvironment()
-        for name, value in worker_environment().items():
-            environment.insert(name, value)
-        self._process = qt.QProcess()
-        self._process.setProcessEnvironment(environment)
-        self._process.connect("readyReadStandardOutput()", self._read)
-        self._process.connect("finished(int,QProcess::ExitStatus)", self._finished)
-        self._process.start(sys.executable, ["-m", "FoBSAMLib", "models", *arguments])
 
-    def interrupt(self) -> None:
-        """As Ctrl-C does. Slicer's Python is a launcher, which would die alone: the process has
-        told its own number."""
-        if self._pid is not None:
-            with contextlib.suppress(OSError):
-                os.kill(self._pid, signal.SIGINT if os.name == "posix" else signal.SIGTERM)
-
-    def forget(self) -> None:
-        """Stop it, and tell nobody."""
-        self._on_line, self._on_ended = lambda told: None, lambda error: None
-        self.interrupt()
-
-    def _read(self) -> None:
-        *lines, self._rest = (
-            self._rest + bytes(self._process.readAllStandardOutput().data())
-        ).split(b"\n")
-        for line in lines:
-            with contextlib.suppress(ValueError):  # a sentence for people
-                told = json.loads(line)
-                self._pid = told.get("pid", self._pid)
-                self._on_line(told)
-
-    def _finished(self, status: int, _how: Any = None) -> None:
-        self._read()
-        said = bytes(self._process.readAllStandardError().data()).decode("utf-8", "replace")
-        last = (said.strip().splitlines() or [""])[-1].removeprefix("error: ")
-        self._on_ended("" if status == 0 else last or _("It ended without a word."))
+def _details(model: Model) -> str:
+    """What is to be known of a model before it is used, as HTML with its links."""
+    lines = [model.notice, *known_about_folds(model)]
+    if model.state == "partial":
+        come = readable(model.partial.stat().st_size)
+        lines.append(_("{come} have come; Download goes on from there.").format(come=come))
+    elif model.state == "unverified":
+        lines.append(_("Its checksum was not compared since it was written: press Verify."))
+    text = html.escape("\n".join(lines), quote=False)
+    return _LINK.sub(r'<a href="\g<0>">\g<0></a>', text).replace("\n", "<br>")

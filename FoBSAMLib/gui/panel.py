@@ -39,8 +39,15 @@ class Panel:
             lambda: self.review.drop_edits(),
         )
         self.review = Review(ui, engine, self.running, self.messages, self.inputs.refresh_soon)
-        self.computing = Computing(ui, engine, self.running, self.messages, self._inputs_changed)
-        self.models = Models(ui, self.messages, requirements, self.computing.offer)
+        self.computing = Computing(
+            ui,
+            engine,
+            self.running,
+            self.messages,
+            self._inputs_changed,
+            lambda model: self.models.show(model.name),
+        )
+        self.models = Models(ui, self.messages, requirements, self.computing.offer_models)
         self.messages.on_error = self.models.point_at
         self._shortcuts = Shortcuts(
             {
@@ -62,6 +69,8 @@ class Panel:
         """The module is opened."""
         self._open = True
         self._shortcuts.add()
+        self.models.refresh()
+        self.computing.offer_models()
         self.inputs.refresh()
         self._run_changed()
 

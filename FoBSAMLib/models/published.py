@@ -15,6 +15,13 @@ _PREFIX = "refine."
 _NOTE = "refinement.txt"
 
 
+def published_model(generator: str) -> str:
+    """The model that a published fold (``fob-paper:sabs:0`` …) is of; empty for others."""
+    kind, _, fold = generator.partition(":")
+    named = _FOLD.fullmatch(fold) if kind == "fob-paper" else None
+    return f"{kind}-{named[1].lower()}" if named else ""
+
+
 def fold_file(text: str) -> Path | None:
     """The checkpoint that ``sabs:0`` … ``chaost2:4`` names; None where it is no such name.
 
