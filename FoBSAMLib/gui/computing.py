@@ -53,7 +53,7 @@ class Computing:
         ui.missingModelButton.connect("clicked(bool)", lambda _checked: on_get(self._lacking()[0]))
         ui.copyReportButton.connect("clicked(bool)", lambda _checked: self.copy_report())
         ui.stopWorkerButton.connect("clicked(bool)", lambda _checked: self.stop())
-        ui.workerButton.connect("contentsCollapsed(bool)", lambda _collapsed: self.refresh())
+        ui.workerButton.connect("contentsCollapsed(bool)", self._opened)
         self.refresh()
 
     def refresh(self) -> None:
@@ -101,6 +101,10 @@ class Computing:
     def close(self) -> None:
         """End the worker: nobody asks it any more."""
         self._engine.reset()
+
+    def _opened(self, _collapsed: bool) -> None:
+        self.refresh()
+        self._show_lacking()
 
     def _fill(self) -> None:
         chosen = settings.models()

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
+import re
 
 import pytest
 import standin
 
 standin.require()
 
+import slicer  # noqa: E402
+from gui_small import use_worker  # noqa: E402
 from model_server import CONTENT, archive, serve, weights  # noqa: E402
-from slicer_module import module  # noqa: E402, F401 (a fixture)
+from slicer_module import ROOT, module  # noqa: E402, F401 (a fixture)
+from standin import packages  # noqa: E402
+from standin.pythonqt import raw_of  # noqa: E402
 
 from FoBSAMLib.errors import FoBSAMError  # noqa: E402
 from FoBSAMLib.models.catalogue import find  # noqa: E402
@@ -102,6 +108,81 @@ def test_wrong_bytes_are_told(section, server):
     assert find("one").state == "absent"
 
 
+def test_no_network_is_told_with_what_to_do(section, server):
+    server.close()
+    choose(section, 0)
+    standin.answer("Licence", "OK")
+    standin.click(section.ui.downloadModelButton)
+    ended(section)
+    text = section.panel.messages.text
+    assert "was not downloaded: the server cannot be reached" in text
+    assert "import the file" in text
+    assert states(section)[0] == "not here"
+    assert section.ui.downloadModelButton.enabled
+
+
+def test_the_proxy_of_slicers_environment_is_used(section, server, monkeypatch, tmp_path):
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, server.url)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "")
+    listed = tmp_path / "models.json"
+    listed.write_text(listed.read_text().replace(server.url, "http://models.invalid"))
+    section.panel.models.refresh()
+    choose(section, 0)
+    standin.answer("Licence", "OK")
+    standin.click(section.ui.downloadModelButton)
+    ended(section)
+    assert server.seen[0][0] == "http://models.invalid/one.pth"
+    assert find("one").path.read_bytes() == CONTENT
+
+
+def test_cancelled_before_anything_was_asked(section, server):
+    choose(section, 0)
+    standin.answer("Licence", "OK")
+    standin.click(section.ui.downloadModelButton)
+    standin.click(section.ui.cancelModelButton)
+    assert not section.ui.cancelModelButton.enabled
+    ended(section)
+    assert find("one").state in ("absent", "partial")
+    assert section.panel.messages.text.startswith(("Stopped", "What has come is kept"))
+
+
+def test_another_module_and_another_scene_do_not_stop_a_download(section, server, module):  # noqa: F811
+    server.pause = 0.1
+    choose(section, 0)
+    standin.answer("Licence", "OK")
+    standin.click(section.ui.downloadModelButton)
+    standin.wait_until(lambda: section.ui.modelProgressBar.value > 0, 60)
+    assert re.search(r"\d+ kB of 2 MB", section.ui.modelProgressBar.format)
+    module.exit()
+    standin.close_scene()
+    ended(section)
+    module.enter()
+    assert states(section)[0] == "here"
+
+
+def test_where_packages_are_missing_they_can_be_had_here(section, monkeypatch):
+    real = importlib.metadata.distribution
+
+    def distribution(name):
+        if name in packages.missing:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(importlib.metadata, "distribution", distribution)
+    ui = section.ui
+    assert not ui.modelPackagesButton.visible
+    packages.missing.add("filelock")
+    section.panel.models.refresh()
+    assert states(section) == []
+    assert not ui.downloadModelButton.enabled
+    standin.answer("filelock", "OK")
+    standin.click(ui.modelPackagesButton)
+    assert packages.installed == ["filelock>=3.12"]
+    assert len(states(section)) == 3
+
+
 def test_a_model_from_a_file(section, tmp_path):
     file = tmp_path / "from elsewhere.pth"
     file.write_bytes(weights())
@@ -109,7 +190,20 @@ def test_a_model_from_a_file(section, tmp_path):
     standin.answer("one.pth", str(file))
     standin.click(section.ui.importModelButton)
     ended(section)
+    assert "Choose it in the section Computing" in section.panel.messages.text
+    assert file.exists()
     assert hashlib.sha256(find("one").path.read_bytes()).hexdigest() == find("one").sha256
+
+
+def test_a_file_that_is_another_one_is_refused(section, tmp_path):
+    file = tmp_path / "other.pth"
+    file.write_bytes(weights(0.7))
+    choose(section, 0)
+    standin.answer("one.pth", str(file))
+    standin.click(section.ui.importModelButton)
+    ended(section)
+    assert "not the file that was published" in section.panel.messages.text
+    assert states(section)[0] == "not here"
 
 
 def test_the_papers_folds_can_be_chosen_once_they_are_here(section, server):
@@ -122,6 +216,59 @@ def test_the_papers_folds_can_be_chosen_once_they_are_here(section, server):
     box = ui.generatorComboBox
     assert "fob-paper:sabs:4" in [box.itemText(n) for n in range(box.count)]
     assert "refinement was never trained" in ui.modelLabel.text
+
+
+def test_a_fold_that_is_here_is_offered_by_the_next_panel_until_it_is_removed(
+    section,
+    server,
+    module,  # noqa: F811
+):
+    server.content = archive()
+    choose(section, 2)
+    standin.answer("Licence", "OK")
+    standin.click(section.ui.downloadModelButton)
+    ended(section)
+    module.close()
+    again = standin.load_module(ROOT / "FoBSAM" / "FoBSAM.py")
+    again.enter()
+    ui = again.widget.ui
+    box = ui.generatorComboBox
+    assert "fob-paper:sabs:0" in [box.itemText(n) for n in range(box.count)]
+    standin.click(ui.modelsButton)
+    choose(again.widget, 2)
+    assert "refinement was never trained" in ui.modelLabel.text
+    standin.answer("Remove", "OK")
+    standin.click(ui.removeModelButton)
+    ended(again.widget)
+    assert again.widget.panel.messages.text.endswith("is removed.")
+    assert not [n for n in range(box.count) if "sabs" in box.itemText(n)]
+
+
+def test_what_is_chosen_and_not_here_is_one_click_away(section, server, module, tmp_path):  # noqa: F811
+    """And not where a worker elsewhere has its own models."""
+    listed = tmp_path / "models.json"
+    listed.write_text(listed.read_text().replace('"open"', '"sam-vit-b"'))
+    ui = section.ui
+    standin.click(ui.modelsButton)
+    standin.click(ui.workerButton)
+    assert not ui.missingModelButton.visible
+    standin.choose(ui.segmenterComboBox, "sam-vit-b")
+    assert ui.missingModelLabel.text == "A model (about 0 kB) is not on this computer yet."
+    use_worker(module, "ssh gpuhost fobsam worker")
+    assert not ui.missingModelButton.visible
+    section.panel.messages.error(FoBSAMError("weights_missing", "None.", "Get sam-vit-b"))
+    assert ui.modelsButton.collapsed
+    use_worker(module, "")
+    standin.click(ui.missingModelButton)
+    assert not ui.modelsButton.collapsed
+    assert ui.modelsTable.currentRow() == 1
+    standin.answer("Licence", "OK")
+    standin.click(ui.downloadModelButton)
+    ended(section)
+    assert not ui.missingModelButton.visible
+    standin.type_text(ui.generatorComboBox.lineEdit(), "fob-paper:sabs:2")
+    standin.click(ui.missingModelButton)
+    assert ui.modelsTable.currentRow() == 2
 
 
 def test_missing_weights_point_at_the_section(section):
@@ -139,9 +286,10 @@ def test_leaving_slicer_in_the_middle_keeps_what_has_come(section, server):
     standin.answer("Licence", "OK")
     standin.click(section.ui.downloadModelButton)
     standin.wait_until(lambda: section.ui.modelProgressBar.value > 0, 60)
+    command = section.panel.models._command
     import qt  # there is none before the module is loaded
 
-    process = section.panel.models._command._process
-    section.panel.close()
-    standin.wait_until(lambda: process.state() == qt.QProcess.NotRunning, 30)
+    raw_of(slicer.app).aboutToQuit.emit()
+
+    assert command._process.state() == qt.QProcess.NotRunning
     assert find("one").state == "partial"
