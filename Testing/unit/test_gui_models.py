@@ -8,17 +8,19 @@ import re
 
 import pytest
 import standin
+import torch
 
 standin.require()
 
 import slicer  # noqa: E402
-from gui_small import use_worker  # noqa: E402
+from gui_small import DRAWN, small_scene, use_worker  # noqa: E402
 from model_server import CONTENT, archive, serve, weights  # noqa: E402
 from slicer_module import ROOT, module  # noqa: E402, F401 (a fixture)
 from standin import packages  # noqa: E402
 from standin.pythonqt import raw_of  # noqa: E402
 
 from FoBSAMLib.errors import FoBSAMError  # noqa: E402
+from FoBSAMLib.generator.compatible import CompatibleFoB  # noqa: E402
 from FoBSAMLib.models.catalogue import find  # noqa: E402
 
 
@@ -216,6 +218,22 @@ def test_the_papers_folds_can_be_chosen_once_they_are_here(section, server):
     box = ui.generatorComboBox
     assert "fob-paper:sabs:4" in [box.itemText(n) for n in range(box.count)]
     assert "refinement was never trained" in ui.modelLabel.text
+
+
+def test_a_run_with_a_fold_tells_whether_its_refinement_was_trained(section, module):  # noqa: F811
+    small_scene()
+    file = find("fob-paper-sabs").path / "0.pth"
+    file.parent.mkdir(parents=True)
+    torch.save(CompatibleFoB().state_dict(), file)
+    module.exit()
+    module.enter()
+    parameters = section.logic.getParameterNode()
+    parameters.allSlices, parameters.firstSlice, parameters.lastSlice = False, DRAWN - 1, DRAWN + 1
+    standin.click(section.ui.workerButton)
+    standin.choose(section.ui.generatorComboBox, "fob-paper:sabs:0")
+    standin.click(section.ui.segmentButton)
+    standin.wait_until(lambda: not section.panel.running.under_way, 120)
+    assert "The refinement of these weights was never trained" in section.panel.messages.text
 
 
 def test_a_fold_that_is_here_is_offered_by_the_next_panel_until_it_is_removed(
