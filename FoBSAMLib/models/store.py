@@ -100,21 +100,34 @@ def verify(model: Model, progress: Progress) -> str:
 def remove(model: Model, progress: Progress, *, forget: bool = False) -> bool:
     """Delete a model and what was downloaded of it; whether there was any.
 
-    ``forget`` also the recorded checksum: another file may come in then.
+    ``forget`` also the recorded checksum: another file may come in then. Raises ``FoBSAMError``
+    (``unwritable``).
     """
     with _locked(model, progress):
         there = model.state != "absent"
-        if model.path.is_dir():
-            doomed = models_folder() / f".{model.name}.removed"
-            shutil.rmtree(doomed, ignore_errors=True)
-            model.path.rename(doomed)
-            shutil.rmtree(doomed)
-        else:
-            model.path.unlink(missing_ok=True)
-        _forget_partial(model)
-        if forget or model.sha256:
-            model.record.unlink(missing_ok=True)
+        try:
+            _delete(model)
+            if forget or model.sha256:
+                model.record.unlink(missing_ok=True)
+        except OSError as error:
+            raise FoBSAMError(
+                "unwritable",
+                f"{model.name} cannot be removed: {error.strerror or error}.",
+                f"Close what uses it, such as a worker, or delete it in {models_folder()}.",
+            ) from error
     return there
+
+
+def _delete(model: Model) -> None:
+    """What of it is here, at once: no half of an archive's members stays."""
+    if model.path.is_dir():
+        doomed = models_folder() / f".{model.name}.removed"
+        shutil.rmtree(doomed, ignore_errors=True)
+        model.path.rename(doomed)
+        shutil.rmtree(doomed)
+    else:
+        model.path.unlink(missing_ok=True)
+    _forget_partial(model)
 
 
 @contextlib.contextmanager

@@ -283,6 +283,14 @@ def test_what_was_not_verified_is_told(server):
     assert "unverified" in fobsam("list").stdout
 
 
+def test_what_cannot_be_removed_is_told(server):
+    catalogue.find("one").partial.mkdir(parents=True)  # as a file that another program has open
+    ended = fobsam("remove", "one")
+    assert ended.returncode == 1
+    assert "cannot be removed" in ended.stderr
+    assert "bug" not in ended.stderr
+
+
 def test_two_processes_download_once(server):
     server.pause = 0.05
     command = [sys.executable, "-m", "FoBSAMLib", "models", "download", "one", "--yes"]
