@@ -93,6 +93,8 @@ class Models:
                 item = qt.QTableWidgetItem(text)
                 item.setToolTip(text)
                 table.setItem(n, column, item)
+            if model.state != "absent":
+                item.setToolTip(str(model.path))
         table.resizeRowsToContents()
         for n in range(len(self._models)):
             table.setRowHeight(n, table.rowHeight(n) + PADDING)
@@ -109,12 +111,19 @@ class Models:
             self._ui.modelsTable.setFocus()
 
     def point_at(self, error: FoBSAMError) -> None:
-        """Open the section at the model whose weights an error misses on this computer."""
+        """Open the section at the model whose weights an error misses on this computer, and say
+        what is to be done there instead of the command."""
         if error.code != "weights_missing" or settings.worker_command_line() or not self._ready:
             return
-        named = [one.name for one in catalogue().values() if f" {one.name}" in str(error)]
-        if named:
-            self.show(named[-1])
+        named = [one for one in catalogue().values() if f" {one.name}" in str(error)]
+        for model in named[-1:]:
+            self.show(model.name)
+            self._messages.warn(
+                _(
+                    "{title} is not on this computer. Download it in the section Models, or import "
+                    "it from a file there."
+                ).format(title=model.title)
+            )
 
     def install(self) -> None:
         """Have the packages that models need, if the user says yes."""

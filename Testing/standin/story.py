@@ -52,6 +52,8 @@ class _Pictures:
     def take(self, name: str) -> None:
         for theme in ("light", "dark"):
             self._screenshots.use_theme(theme)
+            self._module.widget.ui.modelLabel.setText("")  # links keep the colours of their theme
+            self._module.widget.panel.models.refresh()
             standin.process_events()
             panel = self._module.widget.parent
             picture = self._screenshots.compose(panel, slicer.app.layoutManager())
@@ -59,7 +61,7 @@ class _Pictures:
 
 
 def tell(folder: Path) -> None:
-    """Take the pictures: idle, running, review and error."""
+    """Take the pictures: idle, running, review, error and models."""
     os.environ["FOBSAM_DATA"] = "/home/user/.local/share/FoBSAM"  # no folder of who takes them
     folder.mkdir(parents=True, exist_ok=True)
     module = start()
@@ -87,6 +89,9 @@ def tell(folder: Path) -> None:
     standin.click(ui.segmentButton)
     standin.wait_until(lambda: not panel.running.under_way, 120)
     pictures.take("error")
+    panel.messages.hide()
+    ui.inputsButton.collapsed = True
+    pictures.take("models")
     standin.quit_application(module)
 
 

@@ -294,6 +294,7 @@ def test_missing_weights_point_at_the_section(section):
     ui.modelsButton.collapsed = True
     error = FoBSAMError("weights_missing", "No weights.", find("open").how_to_get)
     section.panel.messages.error(error)
+    assert "Download it in the section Models" in section.panel.messages.text
     assert not ui.modelsButton.collapsed
     assert ui.modelsTable.currentRow() == 1
 
