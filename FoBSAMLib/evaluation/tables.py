@@ -19,7 +19,7 @@ from FoBSAMLib.evaluation.records import (
 from FoBSAMLib.evaluation.table import Table, listed
 from FoBSAMLib.evaluation.tables_dice import differences, folds, main, volumes
 from FoBSAMLib.evaluation.tables_study import ablation, confidence, effort, prompts, suggestion
-from FoBSAMLib.session.warning import UNSURE
+from FoBSAMLib.session.warning import UNSURE_VOLUME
 
 
 def markdown(document: Document) -> str:
@@ -105,7 +105,8 @@ def _how_to_read(document: Document) -> str:
         f"{scope} *Difference*: the tool less this row. "
         f"*Under 50*: share of organs below that Dice; *unwarned*: how many of these came "
         "without a warning; *warned*: the share of all organs that came with one. A warning: the "
-        f"organ was found in no slice, or with a mean confidence below {UNSURE}. *s a volume*, "
+        f"organ was found in no slice, or with a mean confidence below {UNSURE_VOLUME}. "
+        "*s a volume*, "
         "*ms*: wall-clock an organ, and a query slice and organ; in brackets, divided by only the "
         "slices in which it was found. Baselines decide presence by their own rule (*own*) or by "
         "the tool's answer (*tool*)."

@@ -87,7 +87,7 @@ class SessionState:
         if unknown:
             raise FoBSAMError(
                 "bad_request",
-                f"There is no structure {', '.join(sorted(unknown))} in the support.",
+                f"There is no structure {', '.join(sorted(map(str, unknown)))} in the support.",
                 f"It holds {', '.join(known)}.",
             )
         return [s for s in support.structures if names is None or s.name in names]

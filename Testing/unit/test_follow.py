@@ -49,6 +49,26 @@ def test_a_doubtful_mask_keeps_the_shape_found_before(quality, kept):
     assert (dice(found.mask, DRAWN[AT]) > 0.8) == kept
 
 
+@pytest.mark.parametrize("certain", [0.0, 0.98])
+def test_what_the_generator_is_certain_of_counts_though_it_doubts_its_mask(certain):
+    everywhere = np.full(phantom.voxels().shape[1:], certain, np.float32)
+    volume = Volume.from_array(phantom.voxels())
+    grid = ImageSlices(volume, "k", Scripted(None), segmenters.create("compact")).grid
+    say = lambda memory: (np.asarray(grid.mask_to_network(everywhere)), 0.3)  # noqa: E731
+    (found,) = walked(say, {AT: DRAWN[AT]}, range(AT + 1, AT + 2)).values()
+    assert found.mask.all() if certain else not found.mask.any()
+
+
+def test_a_mask_that_was_lost_is_found_again_though_it_is_doubted():
+    steps = iter(range(10))
+
+    def say(memory):
+        return (0.95 if next(steps) else 0.0) * memory[0].inside, 0.7
+
+    found = walked(say, {AT: DRAWN[AT]}, range(AT + 1, AT + 3))
+    assert [found[n].mask.any() for n in sorted(found)] == [False, True]
+
+
 def test_between_two_annotated_slices_the_surer_side_has_the_word():
     low, high = 2, 9
     away = np.roll(DRAWN[AT], 20, axis=1)
