@@ -135,9 +135,12 @@ def _show(
     table: Callable[[dict[str, Any]], str],
     json: Path | None,
 ) -> None:
+    from FoBSAMLib.image.io import check_writable
     from FoBSAMLib.outputs import write_json
     from FoBSAMLib.progress import show_progress
 
+    if json is not None:
+        check_writable(json)
     with show_progress(what) as progress:
         document = run(progress)
     typer.echo(table(document))

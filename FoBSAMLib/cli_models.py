@@ -24,6 +24,17 @@ LinesOption = Annotated[
 ]
 
 
+def _find(name: str) -> Any:
+    """The model of a name; one that comes with FoBSAM is told."""
+    from FoBSAMLib.generator.registry import SHIPPED
+    from FoBSAMLib.models.catalogue import catalogue, find
+    from FoBSAMLib.segmenters.registry import names
+
+    if name not in catalogue() and name in (*SHIPPED, *names()):
+        raise FoBSAMError("bad_request", f"{name} comes with FoBSAM, there is nothing to get.")
+    return find(name)
+
+
 @app.command("list")
 def list_(
     json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
@@ -44,10 +55,9 @@ def list_(
 @app.command()
 def info(name: NameArgument) -> None:
     """What is known of a model: licence, citation, address, checksum."""
-    from FoBSAMLib.models.catalogue import find
     from FoBSAMLib.models.published import about_folds
 
-    model = find(name)
+    model = _find(name)
     typer.echo(model.notice)
     typer.echo(f"Address: {', '.join(model.urls) or 'none, import it'}")
     where = " (of the file that came in first)" if not model.sha256 and model.expected else ""
@@ -67,9 +77,8 @@ def download(
 ) -> None:
     """Download a model; one that was interrupted goes on."""
     from FoBSAMLib.models import store
-    from FoBSAMLib.models.catalogue import find
 
-    model = find(name)
+    model = _find(name)
     if model.here:
         doubt = "" if model.state == "present" else f" Check it: fobsam models verify {name}"
         typer.echo(f"{name} is here already: {model.path}{doubt}", err=json)
@@ -94,9 +103,8 @@ def import_(
 ) -> None:
     """Take a model from a file, for computers without a network."""
     from FoBSAMLib.models import store
-    from FoBSAMLib.models.catalogue import find
 
-    model = find(name)
+    model = _find(name)
     typer.echo(model.notice, err=True)
     with _progress(model, json) as progress:
         store.take_file(model, file, progress)
@@ -112,9 +120,9 @@ def verify(
 ) -> None:
     """Read models that are here again, and compare their checksums."""
     from FoBSAMLib.models import store
-    from FoBSAMLib.models.catalogue import catalogue, find
+    from FoBSAMLib.models.catalogue import catalogue
 
-    models = [find(name)] if name else [m for m in catalogue().values() if m.here]
+    models = [_find(name)] if name else [m for m in catalogue().values() if m.here]
     problems = []
     for model in models:
         with _progress(model, json) as progress:
@@ -141,12 +149,17 @@ def remove(
 ) -> None:
     """Delete a model, and what was downloaded of it."""
     from FoBSAMLib.models import store
-    from FoBSAMLib.models.catalogue import find
 
-    model = find(name)
+    model = _find(name)
+    recorded = model.record.exists()
     with _progress(model, json) as progress:
         there = store.remove(model, progress, forget=forget)
-    typer.echo(f"{name} is removed." if there else f"{name} was not here.", err=json)
+    said = f"{name} is removed." if there else f"{name} was not here."
+    if recorded and not model.record.exists() and not model.sha256:
+        said += " Its checksum is forgotten: another file may come in."
+    elif recorded and not model.sha256:
+        said += " The same file alone may come in again; --forget lets any other in, too."
+    typer.echo(said, err=json)
 
 
 def _agree(model: Any, yes: bool) -> None:

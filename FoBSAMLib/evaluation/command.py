@@ -38,6 +38,7 @@ from FoBSAMLib.evaluation.settings import (
     Settings,
 )
 from FoBSAMLib.evaluation.skin import skin
+from FoBSAMLib.evaluation.table import listed
 from FoBSAMLib.evaluation.tables import markdown
 from FoBSAMLib.evaluation.tool import Tools, resolve
 from FoBSAMLib.evaluation.weights import describe_models
@@ -130,6 +131,13 @@ def run(
             outputs,
             progress,
         )
+        if not document["records"]:
+            raise FoBSAMError(
+                "bad_request",
+                f"None of the subjects {listed(document['subjects'])} holds "
+                f"{listed(settings.organs)}.",
+                "Choose others.",
+            )
         if TOOL in settings.methods and protocol == "interactive" and "cost" not in document:
             _measure_cost(document, found, settings)
             outputs.write(document)

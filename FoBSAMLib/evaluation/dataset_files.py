@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -48,10 +48,26 @@ def find_samples(folder: Path, folders: Iterable[str]) -> dict[int, tuple[Path, 
     return found
 
 
-def read(image_file: Path, label_file: Path) -> tuple[Volume, np.ndarray]:
-    """A volume as it is, [K, J, I], and its labels of that shape."""
+def read(
+    image_file: Path, label_file: Path, known: Collection[int] | None = None
+) -> tuple[Volume, np.ndarray]:
+    """A volume as it is, [K, J, I], and its labels of that shape.
+
+    ``known``: the labels that can be. Raises FoBSAMError (``bad_request``) for others: files of
+    several data sets have the same names.
+    """
     volume = read_volume(image_file)
-    return volume, read_segmentation(label_file, like=volume).layers[0]
+    labels = read_segmentation(label_file, like=volume).layers[0]
+    if known:
+        others = sorted({int(one) for one in np.unique(labels)} - {0, *known})
+        if others:
+            raise FoBSAMError(
+                "bad_request",
+                f"{label_file} has the labels {', '.join(map(str, others))}, where "
+                f"{min(known)} to {max(known)} are looked for.",
+                "Check that the folder is this data set's.",
+            )
+    return volume, labels
 
 
 def _inside(folder: Path, folders: Iterable[str]) -> Path:

@@ -66,7 +66,7 @@ def _preprocessed(description: DatasetDescription) -> Layout:
     return Layout(
         f"image_N.nii.gz beside label_N.nii.gz, in it or in {description.folders[0]}",
         partial(dataset_files.find_numbered, folders=description.folders),
-        dataset_files.read,
+        partial(dataset_files.read, known=tuple(description.organs.values())),
     )
 
 
@@ -317,6 +317,13 @@ def find_dataset(name: str, folder: str | Path) -> Dataset:
         raise FoBSAMError(
             "unreadable", f"{folder} is not a folder.", f"Give the folder of {name}'s images."
         )
+    for other in DATASETS.values():
+        if other.name != name and folder.resolve().name in other.folders:
+            raise FoBSAMError(
+                "bad_request",
+                f"{folder} is the folder of {other.name}, not of {name}.",
+                f"Give {name}'s, or the one that holds both.",
+            )
     for layout in LAYOUTS[name]:
         files = layout.find(folder)
         if files and description.kind == "photograph":

@@ -10,7 +10,7 @@ from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.generator.base import Generator
 from FoBSAMLib.models.catalogue import read_record, record_of
 from FoBSAMLib.models.device import choose_device
-from FoBSAMLib.models.paths import resource
+from FoBSAMLib.models.paths import require_weights, resource
 from FoBSAMLib.models.published import fold_file
 
 #: Weights that come with FoBSAM: the default, the same at two thirds of the cost, and those that no
@@ -48,8 +48,13 @@ def create(name: str, device: str = "auto") -> Generator:
 
 def weights_file(name: str) -> Path:
     """Where `create` reads the weights of a known generator; raises FoBSAMError
-    (``weights_missing``) where the paper's are not named or not here."""
-    kind, _, file = name.partition(":")
+    (``weights_missing``) where the paper's are not named or not here, ``bad_request`` for a
+    colon without a file."""
+    kind, colon, file = name.partition(":")
+    if colon and not file:
+        raise FoBSAMError(
+            "bad_request", f"{name} names no weights file.", "Name it, or leave the colon out."
+        )
     if kind == "fob-paper" and not file:
         raise FoBSAMError(
             "weights_missing",
@@ -66,7 +71,7 @@ def _fob_lite(name: str, path: Path, device: str) -> Generator:
     from FoBSAMLib.generator.lite import FobLite
     from FoBSAMLib.models.checkpoints import load_checkpoint, load_into
 
-    _require(path)
+    require_weights(path)
     model = FobLite()
     load_into(model, load_checkpoint(path), path)
     pace = FAST if name == "fob-lite-fast" else FULL
@@ -78,7 +83,7 @@ def _fob_lite(name: str, path: Path, device: str) -> Generator:
 def _fob_paper(path: Path, device: str) -> Generator:
     from FoBSAMLib.generator.fob_paper import FobPaperGenerator
 
-    _require(path)
+    require_weights(path)
     found = _sha256(path)
     recorded = read_record(record_of(path))
     if recorded not in (None, found):
@@ -88,11 +93,6 @@ def _fob_paper(path: Path, device: str) -> Generator:
             "Get it again: see fobsam models.",
         )
     return FobPaperGenerator.from_checkpoint(path, str(choose_device(device)), found)
-
-
-def _require(path: Path) -> None:
-    if not path.is_file():
-        raise FoBSAMError("weights_missing", f"There is no weights file {path}.", "Check the path.")
 
 
 def _sha256(path: Path) -> str:

@@ -187,6 +187,12 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
         temporary.replace(path)
 
 
+def check_writable(path: PathLike) -> None:
+    """Raises FoBSAMError (``unwritable``) where no file can be made beside ``path``."""
+    with _temporary_beside(Path(path)):
+        pass
+
+
 @contextlib.contextmanager
 def _temporary_beside(path: Path) -> Iterator[Path]:
     """A new empty file in the folder of ``path``, removed in the end if it is still there."""

@@ -27,7 +27,7 @@ class Model:
 
     ``file`` is what its authors publish, ``members`` maps names of files here to paths in it where
     it is a zip, none of them larger than ``member_limit``. ``sha256`` and ``bytes`` are None where
-    nobody has told them; ``about_bytes`` is for people then.
+    nobody has told them; ``about_bytes`` is for people then, and ``entry`` names what it must hold.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Model:
     about_bytes: int = 0
     members: Mapping[str, str] = field(default_factory=dict)
     member_limit: int = 0
+    entry: str = ""
 
     @property
     def size(self) -> int:
@@ -131,8 +132,12 @@ def catalogue() -> dict[str, Model]:
         entries = json.loads(path.read_text("utf-8"))["models"]
         models = [_model(entry) for entry in entries]
     except (OSError, ValueError, KeyError, TypeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not in the form of one"
+        named = "FOBSAM_CATALOGUE names " if own else ""
         raise FoBSAMError(
-            "unreadable", f"{path} is no list of models ({error}).", "See Resources/models.json."
+            "unreadable",
+            f"{named}{path}, which is no list of models: {why}.",
+            "See Resources/models.json.",
         ) from error
     return {one.name: one for one in models}
 

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from FoBSAMLib.errors import FoBSAMError
+from FoBSAMLib.models.paths import require_weights
 
 _SHOWN = 3
 #: Key of the training record in the metadata of a safetensors file.
@@ -28,9 +29,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     Raises ``FoBSAMError``: ``weights_missing`` (no such file), ``unreadable`` (no permission),
     ``weights_corrupt`` (cut short, not a weights file, or holding anything but weights).
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FoBSAMError("weights_missing", f"There is no weights file {path}.", "Check the path.")
+    path = require_weights(Path(path))
     try:
         if path.suffix == ".safetensors":
             content = load_file(path)
@@ -63,8 +62,7 @@ def training_record(path: str | Path) -> dict[str, Any] | None:
     path = Path(path)
     if path.suffix != ".safetensors":
         return None
-    if not path.is_file():
-        raise FoBSAMError("weights_missing", f"There is no weights file {path}.", "Check the path.")
+    require_weights(path)
     try:
         with safe_open(path, "pt") as weights:
             text = (weights.metadata() or {}).get(RECORD)

@@ -22,6 +22,16 @@ def data_folder() -> Path:
     return platformdirs.user_data_path("FoBSAM", appauthor=False)
 
 
+def require_weights(path: Path) -> Path:
+    """The weights file that a user has named; raises ``FoBSAMError`` (``weights_missing``) where
+    there is none."""
+    if path.is_dir():
+        raise FoBSAMError("weights_missing", f"{path} is a folder.", "Name the weights file in it.")
+    if not path.is_file():
+        raise FoBSAMError("weights_missing", f"There is no weights file {path}.", "Check the path.")
+    return path
+
+
 def resource(name: str) -> Path:
     """The path of a file or folder shipped in ``Resources``, e.g. ``"models.json"``.
 

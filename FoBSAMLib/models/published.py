@@ -7,9 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.models.catalogue import Model, find
 
 _FOLD = re.compile(r"(sabs|chaost2):([0-4])", re.IGNORECASE)
+_LIKE_A_FOLD = re.compile(r"(sabs|chaos\w*):\d+", re.IGNORECASE)
 _PREFIX = "refine."
 #: In the folder of the folds: what is to be said of them, since reading them takes a while.
 _NOTE = "refinement.txt"
@@ -25,9 +27,16 @@ def published_model(generator: str) -> str:
 def fold_file(text: str) -> Path | None:
     """The checkpoint that ``sabs:0`` … ``chaost2:4`` names; None where it is no such name.
 
-    Raises ``FoBSAMError`` (``weights_missing``) where it is not here.
+    Raises ``FoBSAMError``: ``weights_missing`` where it is not here, ``bad_request`` for a name
+    like one of no fold.
     """
     named = _FOLD.fullmatch(text)
+    if not named and _LIKE_A_FOLD.fullmatch(text):
+        raise FoBSAMError(
+            "bad_request",
+            f"There is no published fold {text}.",
+            "There are sabs:0 to sabs:4 and chaost2:0 to chaost2:4, counted as the paper's files.",
+        )
     return find(f"fob-paper-{named[1].lower()}").require(f"{named[2]}.pth") if named else None
 
 

@@ -53,7 +53,7 @@ def download(model: Model, progress: Progress) -> None:
                 if n == len(model.urls) or error.code != "unreadable":
                     raise
         try:
-            _take(model, model.partial, progress)
+            _take(model, model.partial, progress, model.partial)
         except FoBSAMError as error:
             if error.code == "weights_corrupt":
                 _forget_partial(model)
@@ -65,6 +65,8 @@ def take_file(model: Model, source: Path, progress: Progress) -> None:
     """Import a model from a file, which stays as it is; raises FoBSAMError: ``unreadable``,
     ``weights_corrupt`` where it is not the one that was published or taken first, ``unwritable``.
     """
+    if source.is_dir():
+        raise FoBSAMError("unreadable", f"{source} is a folder.", f"Name {model.file} in it.")
     if not source.is_file():
         raise FoBSAMError("unreadable", f"There is no file {source}.", "Check the path.")
     with _locked(model, progress):
@@ -74,7 +76,7 @@ def take_file(model: Model, source: Path, progress: Progress) -> None:
         try:
             if not model.members:  # an archive is unpacked from where it is
                 _copy(source, copy, progress)
-            _take(model, source if model.members else copy, progress)
+            _take(model, source if model.members else copy, progress, source)
         except OSError as error:
             raise FoBSAMError(
                 "unwritable", f"{source} cannot be imported: {error.strerror or error}."
@@ -90,10 +92,10 @@ def verify(model: Model, progress: Progress) -> str:
     Raises ``FoBSAMError``: ``weights_missing``, ``weights_corrupt``.
     """
     if not model.members:
-        return _check_again(model.require(), model.expected, progress)
+        return _check_again(model, model.require(), model.expected, progress)
     for name in model.members:
         path = model.require(name)
-        _check_again(path, read_record(record_of(path)), progress)
+        _check_again(model, path, read_record(record_of(path)), progress)
     return model.expected or ""
 
 
@@ -155,16 +157,18 @@ def _locked(model: Model, progress: Progress) -> Iterator[None]:
         lock.release()
 
 
-def _take(model: Model, file: Path, progress: Progress) -> None:
-    """Move a file to where it is used, or its members, once it is known to be right."""
-    expected = model.expected
-    found = _check(file, expected, progress)
+def _take(model: Model, file: Path, progress: Progress, given: Path) -> None:
+    """Move a file to where it is used, or its members, once it is known to be right; ``given`` is
+    what the user knows it by."""
+    found = _sha256(file, progress)
+    if model.expected not in (None, found):
+        raise _differing(given.name, model, found)
     if model.members:
         _unpack(model, file, progress)
     else:
-        if expected is None:
+        if model.expected is None:
             progress(doing="reading it")
-            _check_readable(file)
+            _check_readable(file, given, model.entry)
         with file.open("rb+") as stream:
             os.fsync(stream.fileno())
         file.replace(model.path)
@@ -186,7 +190,7 @@ def _unpack(model: Model, archive: Path, progress: Progress) -> None:
                     shutil.copyfileobj(source, target, _CHUNK)
                     target.flush()
                     os.fsync(target.fileno())
-                _check_readable(folder / name)
+                _check_readable(folder / name, Path(member.filename))
                 _write_record(record_of(folder / name), _sha256(folder / name, progress), name)
         if model.path.exists():
             old = models_folder() / f".{model.name}.removed"
@@ -212,8 +216,8 @@ def _member(model: Model, archive: zipfile.ZipFile, path: str) -> zipfile.ZipInf
     if len(found) != 1:
         raise FoBSAMError(
             "weights_corrupt",
-            f"The archive has {len(found)} files {path}, not one.",
-            f"Get {model.file} again.",
+            f"{archive.filename} has {len(found) or 'no'} files {path}, where one is needed.",
+            f"Give {model.file} as it was published.",
         )
     if found[0].file_size > model.member_limit:
         raise FoBSAMError(
@@ -224,32 +228,29 @@ def _member(model: Model, archive: zipfile.ZipFile, path: str) -> zipfile.ZipInf
     return found[0]
 
 
-def _check_again(file: Path, expected: str | None, progress: Progress) -> str:
-    """The same for a file that is used; its record says how it went, where one can write there."""
-    record = record_of(file)
-    try:
-        found = _check(file, expected, progress)
-    except FoBSAMError:
+def _check_again(model: Model, file: Path, expected: str | None, progress: Progress) -> str:
+    """The checksum of a file that is used; its record says how it went, where one can write
+    there."""
+    record, found = record_of(file), _sha256(file, progress)
+    if expected not in (None, found):
         with contextlib.suppress(OSError):
             os.utime(record, (0, 0))
-        raise
+        raise _differing(file.name, model, found)
     if not found_right(file):
         with contextlib.suppress(OSError):
             _write_record(record, found, file.name)
     return found
 
 
-def _check(file: Path, expected: str | None, progress: Progress) -> str:
-    """A file's checksum, which must be the expected one where one is."""
-    found = _sha256(file, progress)
-    if expected is not None and found != expected:
-        raise FoBSAMError(
-            "weights_corrupt",
-            f"{file.name} is not the file that was published or came in first (its sha256 is "
-            f"{found[:12]}…, not {expected[:12]}…).",
-            "Get it again.",
-        )
-    return found
+def _differing(name: str, model: Model, found: str) -> FoBSAMError:
+    """What is said of a file that has another checksum than it must have."""
+    which = "that was published" if model.sha256 else "that came in first"
+    hint = "Get it again."
+    if not model.sha256:
+        hint += f" If the first was a wrong one: fobsam models remove {model.name} --forget"
+    return FoBSAMError(
+        "weights_corrupt", f"{name} is not the file {which} (its sha256 is {found[:12]}…).", hint
+    )
 
 
 def _sha256(file: Path, progress: Progress) -> str:
@@ -262,11 +263,20 @@ def _sha256(file: Path, progress: Progress) -> str:
     return digest.hexdigest()
 
 
-def _check_readable(file: Path) -> None:
-    """Whether it holds weights, where no checksum tells."""
+def _check_readable(file: Path, given: Path, entry: str = "") -> None:
+    """Whether a file holds weights, under the name ``entry`` if there is one, where no checksum
+    tells; ``given`` is what the user knows it by."""
     from FoBSAMLib.models.checkpoints import load_checkpoint  # with torch
 
-    load_checkpoint(file)
+    try:
+        content = load_checkpoint(file)
+    except FoBSAMError as error:
+        message = error.message.replace(str(file), str(given))
+        raise FoBSAMError(error.code, message, error.hint) from None
+    if entry and not isinstance(content.get(entry), dict):
+        raise FoBSAMError(
+            "weights_corrupt", f"{given} has no entry {entry!r}.", "Check that it is the right one."
+        )
 
 
 def _copy(source: Path, target: Path, progress: Progress) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.models.catalogue import find
+from FoBSAMLib.models.paths import require_weights
 from FoBSAMLib.segmenters.base import Segmenter
 
 
@@ -38,7 +39,11 @@ def weights_file(name: str) -> Path | None:
 
 def _split(name: str) -> tuple[str, str]:
     """A known kind of segmenter, and the file named with it."""
-    kind, _, file = name.partition(":")
+    kind, colon, file = name.partition(":")
+    if colon and not file:
+        raise FoBSAMError(
+            "bad_request", f"{name} names no weights file.", "Name it, or leave the colon out."
+        )
     if kind not in _FACTORIES:
         nearest = difflib.get_close_matches(kind, _FACTORIES, n=1, cutoff=0.4)
         hint = f"Did you mean {nearest[0]!r}? " if nearest else ""
@@ -84,12 +89,7 @@ class _PublishedSam:
         """The weights file: the user's, or the published one where it is expected."""
         if not file:
             return self._published()
-        path = Path(file).expanduser()
-        if not path.is_file():
-            raise FoBSAMError(
-                "weights_missing", f"There is no weights file {path}.", "Check the path."
-            )
-        return path
+        return require_weights(Path(file).expanduser())
 
     def _published(self) -> Path:
         try:

@@ -7,12 +7,12 @@ import json
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from FoBSAMLib.errors import FoBSAMError
@@ -20,7 +20,7 @@ from FoBSAMLib.evaluation.datasets import Dataset, find_dataset
 from FoBSAMLib.image.io import atomic_path
 from FoBSAMLib.models.checkpoints import RECORD
 from FoBSAMLib.models.device import choose_device
-from FoBSAMLib.models.paths import resource
+from FoBSAMLib.models.paths import require_weights, resource
 from FoBSAMLib.training import settings
 from FoBSAMLib.training.episodes import TrainingVolume
 from FoBSAMLib.training.lite import LiteRecipe
@@ -84,6 +84,7 @@ def run(
     scope = settings.choose(found, choice, config.subjects, config.leave_out)
     output = output or Path("runs") / config.model
     with joined(choose_device(device)) as (team, chosen):
+        _check_same(config, output)
         if team.first:
             _make(output)
             of_data = [note for one in found for note in one.notes]
@@ -127,7 +128,7 @@ def save_weights(model: nn.Module, path: Path, record: dict[str, Any], *, halved
         for name, tensor in model.state_dict().items()
     }
     with atomic_path(path) as partial:
-        save_file(state, partial, {RECORD: json.dumps(record)})
+        partial.write_bytes(save(state, {RECORD: json.dumps(record)}))  # with the usual rights
 
 
 def draw_curve(log: Path, path: Path) -> None:
@@ -150,10 +151,8 @@ def draw_curve(log: Path, path: Path) -> None:
 
 def _recipe(model: Model, initial: Path | None) -> Recipe:
     if model == "fob-paper":
-        if initial is not None and not initial.is_file():
-            raise FoBSAMError(
-                "weights_missing", f"There is no weights file {initial}.", "Check --initial."
-            )
+        if initial is not None:
+            require_weights(initial)
         return PaperRecipe(initial)
     if initial is not None:
         raise FoBSAMError(
@@ -171,6 +170,25 @@ def _check_kinds(datasets: list[Dataset], model: Model) -> None:
             "bad_request",
             f"{model} learns from slice to slice, and {photographs[0]} holds photographs.",
             "Give --model fob-paper.",
+        )
+
+
+def _check_same(config: TrainingConfig, output: Path) -> None:
+    """Before anything is prepared, that a run in the output's folder is this one, as far as is
+    known by then."""
+    before = output / "config.json"
+    if not (before.is_file() and (output / "state.pt").is_file()):
+        return
+    theirs, mine = asdict(TrainingConfig.read(before)), asdict(config)
+    found_out_later = ("subjects", "leave_out", "labels")
+    differing = [
+        name for name in mine if name not in found_out_later and mine[name] != theirs[name]
+    ]
+    if differing:
+        raise FoBSAMError(
+            "bad_request",
+            f"{output} holds a run with another {', '.join(differing)}.",
+            "Choose another --output, or the configuration of that run.",
         )
 
 

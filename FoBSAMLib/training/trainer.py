@@ -58,15 +58,28 @@ class TrainingConfig:
         """From a JSON file; raises `FoBSAMError` for an unreadable one, an unknown entry
         and an entry that is out of its range or of another type."""
         try:
-            config = cls(**json.loads(path.read_text()))
+            config = cls(**cls._entries(path))
             config._check()
             return config
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
             raise FoBSAMError(
                 "bad_request",
-                f"{path} is not a training configuration: {error}.",
+                f"{path} is not a training configuration: {why}.",
                 f"Known entries: {', '.join(cls.__dataclass_fields__)}.",
             ) from None
+
+    @classmethod
+    def _entries(cls, path: Path) -> dict[str, Any]:
+        try:
+            entries = json.loads(path.read_text("utf-8"))
+        except ValueError as error:
+            raise ValueError("it is no JSON") from error
+        if not isinstance(entries, dict):
+            raise ValueError("it holds no named entries")
+        if unknown := [name for name in entries if name not in cls.__dataclass_fields__]:
+            raise ValueError(f"there is no entry {', '.join(unknown)}")
+        return entries
 
     def _check(self) -> None:
         if self.model not in get_args(Model):
