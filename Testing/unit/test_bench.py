@@ -122,6 +122,7 @@ def test_a_run_is_taken_apart(bench, scan, monkeypatch):
         (("slices", "--image", "image.nii.gz"), "--labels"),
         (("paper", "--weights", "none.pth"), "none.pth"),
         (("paper", "--image", "none.nii.gz"), "none.nii.gz"),
+        (("slices", "--json", "none/x.json"), "the folder none does not exist"),
     ],
 )
 def test_what_cannot_be_measured_is_told_in_a_line(fobsam, scan, arguments, told):

@@ -165,6 +165,20 @@ def test_samples_of_totalsegmentator(tmp_path: Path) -> None:
     assert error_of(dataset.check_fold).code == "bad_request"
 
 
+def test_the_folder_of_another_data_set_is_told(folder):
+    told = error_of(lambda: find_dataset("sabs", folder))
+    assert told.code == "bad_request"
+    assert "is the folder of chaos, not of sabs" in told.message
+
+
+def test_labels_that_the_data_set_does_not_have_are_told(folder):
+    labels = np.zeros((4, 16, 16), np.uint8)
+    labels[1, 4:8, 4:8] = 9
+    save(folder / "label_1.nii.gz", labels)
+    told = error_of(lambda: find_dataset("chaos", folder).read(1))
+    assert "label_1.nii.gz has the labels 9, where 1 to 4 are looked for" in told.message
+
+
 def test_the_shared_data_hold_all_check_subjects(shared_data):
     for name, check in (("chaos", (19, 20, 21, 22)), ("sabs", tuple(range(12, 18)))):
         dataset = find_dataset(name, shared_data)

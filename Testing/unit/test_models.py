@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections import namedtuple
+from dataclasses import replace
 
 import pytest
 from model_server import CONTENT, ModelServer, archive, serve, weights
@@ -306,7 +307,9 @@ def test_an_unknown_checksum_is_taken_from_the_first_file(server, tmp_path):
     model = catalogue.find("open")
     page = tmp_path / "page.html"
     page.write_text("<html>log in</html>")
-    refused("weights_corrupt", store.take_file, model, page, quiet)
+    told = refused("weights_corrupt", store.take_file, model, page, quiet)
+    assert str(page) in told  # by the name that the user knows it by
+    assert ".import" not in told
     assert model.expected is None
     first, other = tmp_path / "first.pth", tmp_path / "other.pth"
     first.write_bytes(CONTENT)
@@ -315,10 +318,23 @@ def test_an_unknown_checksum_is_taken_from_the_first_file(server, tmp_path):
     assert first.exists()
     assert model.expected == hashlib.sha256(CONTENT).hexdigest()
     store.remove(model, quiet)
-    refused("weights_corrupt", store.take_file, model, other, quiet)
+    told = refused("weights_corrupt", store.take_file, model, other, quiet)
+    assert "other.pth is not the file that came in first" in told
+    assert "fobsam models remove open --forget" in told
     store.remove(model, quiet, forget=True)
     store.take_file(model, other, quiet)
     assert store.verify(model, quiet) == hashlib.sha256(other.read_bytes()).hexdigest()
+
+
+def test_a_file_that_lacks_what_its_model_needs_does_not_come_in(server, tmp_path):
+    model = replace(catalogue.find("open"), entry="model")
+    other = tmp_path / "other.pth"
+    other.write_bytes(weights(0.7))
+    assert "other.pth has no entry 'model'" in refused(
+        "weights_corrupt", store.take_file, model, other, quiet
+    )
+    assert not model.here
+    assert model.expected is None
 
 
 def test_the_papers_archive_gives_its_folds(server, tmp_path):
@@ -382,6 +398,8 @@ def test_the_command_line(server, tmp_path):
     assert broken.stderr.splitlines()[-1].startswith("error: one: one.pth is not the file")
     assert "one is removed" in fobsam("remove", "one").stdout
     assert "Did you mean 'one'" in fobsam("info", "onne").stderr
+    assert "compact comes with FoBSAM" in fobsam("info", "compact").stderr
+    assert "is a folder" in fobsam("import", "one", str(tmp_path)).stderr
     assert "Traceback" not in asked.stderr + broken.stderr
 
 

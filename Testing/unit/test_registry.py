@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from FoBSAMLib.errors import FoBSAMError
+from FoBSAMLib.generator import registry as generators
 from FoBSAMLib.prompts import Prompts
 from FoBSAMLib.segmenters import registry
 
@@ -97,3 +98,22 @@ def test_the_registry_alone_is_light():
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_a_folder_in_place_of_a_file_and_a_colon_without_one_are_told(tmp_path):
+    assert "is a folder" in refused(f"sam-vit-b:{tmp_path}", "weights_missing")
+    assert "names no weights file" in refused("sam-vit-b:", "bad_request")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("fob-lite:", "names no weights file"),
+        ("fob-paper:sabs:9", "There is no published fold sabs:9"),
+        ("fob-paper:chaos:0", "There is no published fold chaos:0"),
+    ],
+)
+def test_names_of_generators_that_say_too_little_or_too_much(name, told):
+    with pytest.raises(FoBSAMError, match=told) as caught:
+        generators.weights_file(name)
+    assert caught.value.code == "bad_request"
