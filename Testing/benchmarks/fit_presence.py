@@ -4,7 +4,8 @@
 
 Structures are followed from their largest slice beyond their ends, and between three annotated
 slices. The weights printed are those of ``FoBSAMLib/session/presence.py``. AUROC is that of rules
-fitted on the other subjects; *threshold* shows which `PRESENT` gives the best mean Dice.
+fitted on the other subjects; *threshold* shows which `PRESENT` gives the best mean Dice. *in use*
+has the same of the rules that stand there now.
 """
 
 from __future__ import annotations
@@ -28,13 +29,20 @@ from FoBSAMLib.segmenters import registry as segmenters
 from FoBSAMLib.session import follow as following
 from FoBSAMLib.session.chain import Chain, dice
 from FoBSAMLib.session.cleanup import clean
-from FoBSAMLib.session.presence import features, features_between
+from FoBSAMLib.session.presence import (
+    BETWEEN,
+    CONFIDENCE,
+    PRESENCE,
+    features,
+    features_between,
+)
 from FoBSAMLib.session.slices import ImageSlices
 
 SUBJECTS = {"chaos": (15,), "sabs": (10, 11)}
 #: Slices followed beyond an end.
 BEYOND = 6
 GOOD = 0.7
+THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.8)
 RIDGE = 0.0003
 
 Row = dict[str, Any]
@@ -139,6 +147,17 @@ def rule(rows: list[Row], good: np.ndarray) -> dict[str, Any]:
     }
 
 
+def in_use(rows: list[Row], good: np.ndarray, weights: np.ndarray) -> dict[str, Any]:
+    """The AUROC of a rule as it is."""
+    x = np.array([row["x"] for row in rows])
+    return {"weights": weights.tolist(), "auroc": round(auroc(~good, x @ weights) or 0.0, 4)}
+
+
+def thresholds(rows: list[Row], weights: np.ndarray) -> dict[str, float]:
+    """Mean Dice outward by the presence below which a way ends."""
+    return {str(t): round(dice_at(rows, weights, t), 4) for t in THRESHOLDS}
+
+
 def dice_at(rows: list[Row], weights: np.ndarray, threshold: float) -> float:
     """Mean Dice of the slices outward where the first of less presence ends the way."""
     ways: dict[tuple[str, str], list[Row]] = {}
@@ -182,15 +201,21 @@ def main() -> None:
             options.rows.write_text(json.dumps(rows))
     outward_rows = [row for row in rows if row["kind"] != "between"]
     between_rows = [row for row in rows if row["kind"] == "between"]
-    presence = rule(outward_rows, np.array([row["truth"] > 0 for row in outward_rows]))
+    there = np.array([row["truth"] > 0 for row in outward_rows])
+    right = np.array([row["dice"] >= GOOD for row in outward_rows])
+    right_between = np.array([row["dice"] >= GOOD for row in between_rows])
+    presence = rule(outward_rows, there)
     document = {
         "subjects": SUBJECTS,
         "presence": presence,
-        "confidence": rule(outward_rows, np.array([r["dice"] >= GOOD for r in outward_rows])),
-        "between": rule(between_rows, np.array([r["dice"] >= GOOD for r in between_rows])),
-        "threshold": {
-            str(t): round(dice_at(outward_rows, np.array(presence["weights"]), t), 4)
-            for t in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+        "confidence": rule(outward_rows, right),
+        "between": rule(between_rows, right_between),
+        "threshold": thresholds(outward_rows, np.array(presence["weights"])),
+        "in use": {
+            "presence": in_use(outward_rows, there, PRESENCE),
+            "confidence": in_use(outward_rows, right, CONFIDENCE),
+            "between": in_use(between_rows, right_between, BETWEEN),
+            "threshold": thresholds(outward_rows, PRESENCE),
         },
     }
     text = json.dumps(document, indent=1)
