@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from FoBSAMLib.session.warning import unsure_of_volume
+from FoBSAMLib.session.warning import UNSURE, unsure_of_volume
 
 #: A slice below this Dice is bad: it has to be corrected.
 BAD = 0.7
@@ -55,8 +55,9 @@ class Quality:
 
     ``auroc`` is the probability that a bad slice has less confidence than a good one (None where
     there are not both), ``interval`` its 95 % interval; ``bad`` the share of bad slices;
-    ``look`` the share to look at, least confidence first, to see 90 % of the bad ones;
-    ``calibration`` the expected calibration error.
+    ``look`` the share to look at, least confidence first, to see 90 % of the bad ones; ``marked``
+    the share that the tool marks (confidence below `UNSURE`), and ``seen`` that of the bad ones
+    among them, 0 where there is none; ``calibration`` the expected calibration error.
     """
 
     slices: int
@@ -65,6 +66,8 @@ class Quality:
     auroc: float | None
     interval: tuple[float, float] | None
     look: float
+    marked: float
+    seen: float
     calibration: float
 
 
@@ -89,7 +92,7 @@ def judge(slices: Slices) -> Quality | None:
     """All figures of some slices; None where there are none."""
     if not slices.dice.size:
         return None
-    bad = slices.bad
+    bad, marked = slices.bad, slices.confidence < UNSURE
     return Quality(
         slices=bad.size,
         volumes=np.unique(slices.volume).size,
@@ -97,6 +100,8 @@ def judge(slices: Slices) -> Quality | None:
         auroc=auroc(bad, slices.confidence),
         interval=auroc_interval(slices),
         look=share_to_look_at(bad, slices.confidence),
+        marked=float(marked.mean()),
+        seen=float(marked[bad].mean()) if bad.any() else 0.0,
         calibration=calibration_error(reliability(slices)),
     )
 

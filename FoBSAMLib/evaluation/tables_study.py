@@ -26,6 +26,7 @@ from FoBSAMLib.evaluation.records import (
 )
 from FoBSAMLib.evaluation.settings import FOB_PROMPTS, PROTOTYPE_PROMPTS
 from FoBSAMLib.evaluation.table import NONE, Line, Table, percent, signed
+from FoBSAMLib.session.warning import UNSURE
 
 #: Slices taken into account, as tables call them; the first is the headline.
 SCOPES = {False: "with the organ, or found", True: "all"}
@@ -52,16 +53,20 @@ def confidence(document: Document, records: Sequence[Row]) -> list[Table]:
                 annotated = [str(count)] if is_interactive(document) else []
                 cells = [names(ways)[way], *annotated, scope, str(quality.slices)]
                 cells += [_share(quality.bad), _auroc(quality.auroc, quality.interval)]
-                cells += [_share(quality.look), f"{100 * quality.calibration:.1f}"]
+                cells += [_share(quality.look), _share(quality.marked), _share(quality.seen)]
+                cells += [f"{100 * quality.calibration:.1f}"]
                 lines.append(Line(cells, "tool"))
     if not lines:
         return []
     header = ["Confidence of", *(["annotated"] if is_interactive(document) else [])]
-    header += ["query slices", "number", "bad", "AUROC (95 %)", "look at", "calibration error"]
+    header += ["query slices", "number", "bad", "AUROC (95 %)", "look at", "marked", "bad marked"]
+    header += ["calibration error"]
     note = (
         "*Bad*: share of slices with a Dice below 0.7. *AUROC*: how often a bad slice has less "
         "confidence than a good one; the interval is from drawing subjects again. *Look at*: "
         "share of slices to look at, least confidence first, to see 90 % of the bad ones. "
+        f"*Marked*: share of slices that the tool itself marks (confidence below {UNSURE}), *bad "
+        "marked* that of the bad ones among them. "
         "*Calibration error*: mean distance ×100 between the confidence and the share of good "
         f"slices, in ten bins. {BY_CONSTRUCTION}"
     )

@@ -177,3 +177,10 @@ def test_a_record_of_an_earlier_version_warns_of_nothing():
     old = record(1, "liver", 0.1)
     del old["slices"]
     assert not volume_warning(old)
+
+
+def test_what_the_tool_marks_and_how_many_of_the_bad_slices_that_are():
+    slices = [entry(0, 0.2, 0.3), entry(1, 0.3, 0.95), entry(2, 0.9, 0.5), entry(3, 0.9, 0.99)]
+    quality = judge(collect([record(1, "liver", 0.5, slices=slices)]))
+    assert quality is not None
+    assert (quality.marked, quality.seen) == (0.5, 0.5)
