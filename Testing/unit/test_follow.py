@@ -35,8 +35,13 @@ class Scripted:
         return [mask >= 0.5 for mask in masks]
 
 
-def walked(say, annotated, wanted, *, holding=True):
-    volume = Volume.from_array(phantom.voxels())
+GRID = ImageSlices(
+    Volume.from_array(phantom.voxels()), "k", Scripted(None), segmenters.create("compact")
+).grid
+
+
+def walked(say, annotated, wanted, *, holding=True, voxels=None):
+    volume = Volume.from_array(phantom.voxels() if voxels is None else voxels)
     slices = ImageSlices(volume, "k", Scripted(say), segmenters.create("compact"), threaded=False)
     return {one.index: one for one in follow(slices, annotated, set(), wanted, holding=holding)}
 
@@ -52,9 +57,7 @@ def test_a_doubtful_mask_keeps_the_shape_found_before(quality, kept):
 @pytest.mark.parametrize("certain", [0.0, 0.98])
 def test_what_the_generator_is_certain_of_counts_though_it_doubts_its_mask(certain):
     everywhere = np.full(phantom.voxels().shape[1:], certain, np.float32)
-    volume = Volume.from_array(phantom.voxels())
-    grid = ImageSlices(volume, "k", Scripted(None), segmenters.create("compact")).grid
-    say = lambda memory: (np.asarray(grid.mask_to_network(everywhere)), 0.3)  # noqa: E731
+    say = lambda memory: (GRID.mask_to_network(everywhere), 0.3)  # noqa: E731
     (found,) = walked(say, {AT: DRAWN[AT]}, range(AT + 1, AT + 2)).values()
     assert found.mask.all() if certain else not found.mask.any()
 
@@ -72,20 +75,12 @@ def test_a_mask_that_was_lost_is_found_again_though_it_is_doubted():
 def test_between_two_annotated_slices_the_surer_side_has_the_word():
     low, high = 2, 9
     away = np.roll(DRAWN[AT], 20, axis=1)
+    drawn = GRID.mask_to_network(DRAWN[AT]) >= 0.5
 
     def say(memory):
         # From below it stays where it was drawn, surely; from above it is lost, and not sure.
-        from_below = dice(memory[-1].inside, memory_of(DRAWN[AT])) > 0.5
+        from_below = dice(memory[-1].inside, drawn) > 0.5
         return np.where(memory[-1].inside, 0.97, 0.02), 0.9 if from_below else 0.3
-
-    def memory_of(mask):
-        volume = Volume.from_array(phantom.voxels())
-        return (
-            ImageSlices(
-                volume, "k", Scripted(None), segmenters.create("compact")
-            ).grid.mask_to_network(mask)
-            >= 0.5
-        )
 
     found = walked(say, {low: DRAWN[AT], high: away}, range(low, high))
     assert sorted(found) == list(range(low + 1, high))
@@ -104,16 +99,48 @@ def test_doubt_is_the_area_expected_to_be_wrong():
     assert found.doubt == pytest.approx(0.1 * area, rel=0.05)
 
 
-def test_a_way_that_was_sure_ends_where_the_mask_is_surely_wrong():
+def shifted(mask):
+    """The mask moved so far that hardly any of it is left where it was."""
+    return next(moved for n in range(256) if dice(moved := np.roll(mask, n, axis=1), mask) < 0.1)
+
+
+def good_for(count):
+    """After so many good slices a mask in the wrong place that the generator takes for wrong, too,
+    though it is sure that the structure is there."""
     steps = iter(range(100))
 
     def say(memory):
-        # After two good slices a mask that the generator itself takes for wrong.
-        lost = next(steps) >= 2
-        return np.where(memory[-1].inside, 0.6 if lost else 0.99, 0.3 if lost else 0.0), (
-            0.02 if lost else 0.95
-        )
+        if next(steps) < count:
+            return np.where(memory[0].inside, 0.99, 0.0), 0.95
+        return np.where(shifted(memory[0].inside >= 0.5), 0.97, 0.02), 0.02
 
-    found = walked(say, {AT: DRAWN[AT]}, range(AT + 1, AT + 5), holding=False)
+    return say
+
+
+def one_tissue():
+    """An image whose intensities tell nothing."""
+    return np.random.default_rng(0).normal(100, 10, phantom.voxels().shape).astype(np.float32)
+
+
+def test_a_way_that_was_sure_ends_where_the_mask_is_surely_wrong():
+    found = walked(
+        good_for(2), {AT: DRAWN[AT]}, range(AT + 1, AT + 5), holding=False, voxels=one_tissue()
+    )
     assert [found[n].mask.any() for n in sorted(found)] == [True, True, False, False]
     assert all(found[n].verdict.presence <= 0.5 for n in (AT + 3, AT + 4))
+    # Of a way that never was sure it says nothing.
+    found = walked(
+        good_for(0), {AT: DRAWN[AT]}, range(AT + 1, AT + 3), holding=False, voxels=one_tissue()
+    )
+    assert all(one.mask.any() for one in found.values())
+
+
+def test_the_farther_beyond_the_end_the_surer_is_the_absence():
+    found = walked(good_for(2), {AT: DRAWN[AT]}, range(AT + 1, AT + 6), holding=False)
+    beyond = [found[n].verdict for n in sorted(found) if not found[n].mask.any()]
+    assert len(beyond) == 3
+    presences = [verdict.presence for verdict in beyond]
+    assert presences == sorted(presences, reverse=True)
+    step = Volume.from_array(phantom.voxels()).step("k")
+    assert presences[2] == pytest.approx(presences[0] * np.exp(-2 * step / 4.0))
+    assert [v.confidence for v in beyond] == pytest.approx([1 - p for p in presences])
