@@ -67,6 +67,8 @@ def main() -> NoReturn:
     except Exception as error:
         if debug:
             raise
+        if isinstance(error, OSError) and error.filename:  # a name too long, a folder taken away
+            sys.exit(_complain(f"{error.filename} cannot be used: {error.strerror}.", 1))
         status = _complain(NO_MEMORY if is_out_of_memory(error) else _as_bug(error), 1)
     if status == INTERRUPTED:
         signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -6,9 +6,10 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 
 from FoBSAMLib.batch.cases import Case, Options
@@ -20,6 +21,8 @@ Outcomes = Generator[Outcome, None, None]
 
 #: Seconds that a process has to end its slice, or to write its files.
 PATIENCE = 60.0
+#: Seconds that it has where the process that began it was killed.
+GRACE = 1.5
 DIED = "The process died, most likely for want of memory: use fewer --workers, or a smaller image."
 
 
@@ -121,9 +124,18 @@ def _uninterrupted() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+def _end_with_parent() -> None:
+    """Where the process that began is killed this one may be loading, and hears of it late."""
+    if parent := parent_process():
+        parent.join()
+        time.sleep(GRACE)
+        os._exit(1)
+
+
 def _serve(connection: Connection, options: Options, workers: int) -> None:
     """What the process does: ends, between two slices, when the other side closes or is gone."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(EOFError, OSError):
         try:
             import torch

@@ -45,7 +45,7 @@ WARM_UP = 20
 #: Results of a run that is not cancelled: of two structures, drawn on one of twelve slices.
 WHOLE = 22
 #: A process that was killed may take so long to be gone with all that it has started, in seconds.
-GONE = 3.0
+GONE = 5.0
 #: So long at most each command is left alone, in seconds: somewhat longer than it takes.
 LONGEST = {"segment": 5.0, "batch": 8.0, "download": 3.5}
 

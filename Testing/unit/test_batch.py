@@ -9,12 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import numpy as np
 import phantom
 import pytest
 import SimpleITK as sitk
+import worker_faults
 
 from FoBSAMLib.image.io import read_segmentation, read_volume
 
@@ -50,6 +52,22 @@ def dice(path: Path, image: Path, label: int) -> float:
     mask = read_segmentation(path, like=volume).mask(structure)
     known = phantom.labels(SHAPE) == label
     return float(2 * (mask & known).sum() / (mask.sum() + known.sum()))
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc, as on Linux")
+@pytest.mark.parametrize("started", [2, 3])
+def test_a_killed_command_leaves_no_process(tmp_path, environment, started):
+    """Not even where its processes are still loading what they need."""
+    mark = uuid.uuid4().hex
+    environment = {**environment, "FOBSAM_TEST_MARK": mark}
+    command = [sys.executable, "-m", "FoBSAMLib", *map(str, BATCH), "--workers", "2"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    worker_faults.wait_until(lambda: len(worker_faults.left_behind(mark)) > started, 60)
+    process.kill()
+    process.wait()
+    worker_faults.wait_until(lambda: not worker_faults.left_behind(mark), 4)
 
 
 def test_a_folder_goes_on_past_what_fails_and_is_not_done_twice(fobsam, tmp_path):

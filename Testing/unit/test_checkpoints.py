@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import time
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from FoBSAMLib.bench.fresh import peak_bytes
 from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.models.checkpoints import load_checkpoint, load_into, training_record
 
@@ -92,6 +94,16 @@ def test_pickled_code_is_not_run(tmp_path, write):
 def test_the_bomb_of_the_test_above_is_live(tmp_path):
     pickle.loads(pickle.dumps(Bomb(tmp_path / "trace")))
     assert (tmp_path / "trace").exists()
+
+
+@pytest.mark.parametrize("claimed", [100 * 10**9, 2**63])
+def test_a_header_longer_than_the_file_is_refused_at_once(tmp_path, claimed):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(claimed.to_bytes(8, "little") + b'{"a": 1}')
+    before, began = peak_bytes(), time.monotonic()
+    refused(path)
+    assert time.monotonic() - began < 5
+    assert peak_bytes() - before < 1 << 30
 
 
 def test_a_list_of_tensors_is_refused(tmp_path):
