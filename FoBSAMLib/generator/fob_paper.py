@@ -15,7 +15,7 @@ from FoBSAMLib.models.published import about_refinement
 
 
 class FobPaperGenerator:
-    """Prompts of `CompatibleFoB`, from the last remembered slice; it gives points alone.
+    """Prompts of `CompatibleFoB`, from the last remembered slice that has a mask; points alone.
 
     The model is made fast (`CompatibleFoB.speed_up`), and can no longer be trained.
     """
@@ -49,7 +49,7 @@ class FobPaperGenerator:
         self, query: Features, memory: Sequence[Remembered], *, foreign: bool = False
     ) -> Proposal:
         """See `Generator.propose`."""
-        last = memory[-1]
+        last = next((one for one in reversed(memory) if one.inside.any()), memory[-1])
         mask = last.inside.astype(np.float32)
         return Proposal(self.model.propose(last.features, mask, query)[0])
 

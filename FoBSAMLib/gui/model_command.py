@@ -40,7 +40,11 @@ class ModelCommand:
         self._process.connect("readyReadStandardOutput()", self._read)
         self._process.connect("finished(int,QProcess::ExitStatus)", self._finished)
         self._process.connect("errorOccurred(QProcess::ProcessError)", self._failed)
-        self._process.start(sys.executable, ["-m", "FoBSAMLib", "models", *arguments])
+        self._arguments = ["-m", "FoBSAMLib", "models", *arguments]
+
+    def start(self) -> None:
+        """Begin; where that fails ``on_ended`` is called at once."""
+        self._process.start(sys.executable, self._arguments)
 
     def interrupt(self) -> None:
         """As Ctrl-C does; as soon as it has told its number, since Slicer's Python is a launcher,

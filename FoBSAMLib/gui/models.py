@@ -191,6 +191,7 @@ class Models:
             lambda error: self._ended(action, model, error),
         )
         self._show_chosen()
+        self._command.start()
 
     def _progress(self, told: dict[str, Any]) -> None:
         if self._command is None or self._command.interrupted:

@@ -242,6 +242,9 @@ def carry_back(
         return carried
     found = []
     for mask in known:
+        if not mask.any():  # there is nothing to place points by
+            found.append(mask > 0)
+            continue
         item = Remembered(source, mask)
         back = slices.generator.propose(features, [item], foreign=foreign)
         _, probability = segment_slice(slices, index, back)

@@ -8,7 +8,7 @@ from FoBSAMLib.generator.base import Proposal
 from FoBSAMLib.image.volume import Volume
 from FoBSAMLib.prompts import Prompts
 from FoBSAMLib.segmenters import registry as segmenters
-from FoBSAMLib.session.chain import dice
+from FoBSAMLib.session.chain import carry_back, dice
 from FoBSAMLib.session.follow import follow
 from FoBSAMLib.session.slices import ImageSlices
 
@@ -144,3 +144,24 @@ def test_the_farther_beyond_the_end_the_surer_is_the_absence():
     step = Volume.from_array(phantom.voxels()).step("k")
     assert presences[2] == pytest.approx(presences[0] * np.exp(-2 * step / 4.0))
     assert [v.confidence for v in beyond] == pytest.approx([1 - p for p in presences])
+
+
+class Pointing(Scripted):
+    """It cannot carry masks, and needs one to place points by, as the paper's network does."""
+
+    def carry(self, query, source, masks, *, foreign=False):
+        return None
+
+    def propose(self, query, memory, *, foreign=False):
+        assert memory[-1].inside.any()
+        return Proposal(Prompts(foreground=[[32, 32]], background=[[5, 5], [60, 60]]))
+
+
+def test_an_empty_mask_is_carried_back_as_an_empty_one():
+    volume = Volume.from_array(phantom.voxels())
+    slices = ImageSlices(
+        volume, "k", Pointing(None), segmenters.create("random-walker"), threaded=False
+    )
+    empty, drawn = np.zeros((256, 256), bool), GRID.mask_to_network(DRAWN[AT]) >= 0.5
+    back = carry_back(slices, AT, slices.features(AT), slices.features(AT + 1), [empty, drawn])
+    assert [mask.any() for mask in back] == [False, True]

@@ -185,6 +185,15 @@ def test_where_packages_are_missing_they_can_be_had_here(section, monkeypatch):
     assert len(states(section)) == 3
 
 
+def test_a_command_that_cannot_be_started_is_told(section, monkeypatch):
+    monkeypatch.setattr("FoBSAMLib.gui.model_command.sys.executable", "/nowhere/python")
+    standin.answer("Licence: Apache-2.0", "OK")
+    standin.click(section.ui.downloadModelButton)
+    ended(section)
+    assert "/nowhere/python cannot be started" in section.panel.messages.text
+    assert section.ui.downloadModelButton.enabled
+
+
 def test_a_model_from_a_file(section, tmp_path):
     file = tmp_path / "from elsewhere.pth"
     file.write_bytes(weights())

@@ -13,6 +13,7 @@ from FoBSAMLib import LocalSession, Support, Volume
 from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.generator.base import Remembered
 from FoBSAMLib.generator.compatible import CompatibleFoB, Features
+from FoBSAMLib.generator.fob_paper import FobPaperGenerator
 from FoBSAMLib.generator.paper import PaperFoB
 from FoBSAMLib.generator.registry import create
 from FoBSAMLib.generator.ring import sample_ring
@@ -135,3 +136,12 @@ def test_weights_with_a_record_are_run_done_right_others_as_released(model, tmp_
 def test_an_empty_mask_is_told(model):
     with pytest.raises(FoBSAMError, match="mask is empty"):
         model.propose(features(3), MASK & False, features(4))
+
+
+def test_a_slice_in_which_nothing_was_found_does_not_end_a_way(model):
+    generator = FobPaperGenerator(model)
+    drawn = Remembered(features(0), MASK.astype(np.float32))
+    lost = Remembered(features(1), np.zeros_like(drawn.mask))
+    query = features(2)
+    with_it, without = (generator.propose(query, memory) for memory in ([drawn, lost], [drawn]))
+    np.testing.assert_array_equal(with_it.prompts.foreground, without.prompts.foreground)
