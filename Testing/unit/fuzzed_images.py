@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +13,10 @@ import SimpleITK as sitk
 
 #: Of an axis; most images have no very short one.
 SIZES, SHORT = (5, 7, 16, 33, 40), (1, 2, 3)
-TYPES = (np.uint8, np.int8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.float32, float)
+TYPES = (np.uint8, np.int8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64)
+TYPES += (np.float32, np.float64)
+#: What a header may give as the distance of two voxels, written there by hand.
+SPACINGS = (0.0, -1.0, 1e-6, 1e6, float("nan"), float("inf"))
 FORMATS = (".nii.gz", ".nii", ".nrrd", ".mha")
 OUTPUTS = (".seg.nrrd", ".nii.gz", ".mha")
 
@@ -37,13 +42,20 @@ def fuzzed(rng: Generator, folder: Path) -> Case:
     labels, of_labels = _labels(rng, shape)
     voxels, of_voxels = _voxels(rng, shape)
     suffix = str(rng.choice(FORMATS))
-    case = Case(folder / f"image{suffix}", folder / "drawn.nii.gz", str(rng.choice(OUTPUTS)))
+    case = Case(folder / f"image{suffix}", folder / f"drawn{suffix}", str(rng.choice(OUTPUTS)))
     case.axis = str(rng.choice(["auto", "i", "j", "k"], p=[0.4, 0.1, 0.1, 0.4]))
     grid = _grid(rng)
-    sitk.WriteImage(_image(voxels, grid), str(case.image))
+    if colour := rng.random() < 0.05:
+        voxels = np.stack([voxels] * int(rng.choice([2, 3, 4])), axis=-1)
+    sitk.WriteImage(_image(voxels, grid, colour), str(case.image))
     other = rng.random() < 0.1
     sitk.WriteImage(_image(labels, _grid(rng) if other else grid), str(case.support))
     damage = _damage(rng, case.image if rng.random() < 0.7 else case.support)
+    if rng.random() < 0.15:
+        spacing = float(rng.choice(SPACINGS))
+        for path in (case.image, case.support):
+            _write_spacing(path, spacing)
+        damage += f", spacing {spacing}"
     case.about = {
         "shape": str(voxels.shape),
         "voxels": of_voxels,
@@ -83,9 +95,9 @@ def _shape(rng: Generator) -> tuple[int, ...]:
 
 
 def _labels(rng: Generator, shape: tuple[int, ...]) -> tuple[np.ndarray, str]:
-    labels = np.zeros(shape, np.int16)
-    kinds = ["a slice", "a voxel", "none", "everywhere", "many", "negative"]
-    kind = str(rng.choice(kinds, p=[0.7, 0.1, 0.05, 0.05, 0.05, 0.05]))
+    labels = np.zeros(shape, np.int32)
+    kinds = ["a slice", "a voxel", "none", "everywhere", "many", "negative", "large"]
+    kind = str(rng.choice(kinds, p=[0.65, 0.1, 0.05, 0.05, 0.05, 0.05, 0.05]))
     at = int(rng.integers(shape[0]))
     if kind == "everywhere":
         labels[:] = 1
@@ -95,13 +107,14 @@ def _labels(rng: Generator, shape: tuple[int, ...]) -> tuple[np.ndarray, str]:
         labels[at] = rng.integers(0, 300, shape[1:])
     elif kind != "none":
         half = tuple(slice(n // 4, n // 4 + max(1, n // 2)) for n in shape[1:])
-        labels[at][half] = -3 if kind == "negative" else 2
+        labels[at][half] = {"negative": -3, "large": 2**31 - 1}.get(kind, 2)
     return labels, kind
 
 
 def _voxels(rng: Generator, shape: tuple[int, ...]) -> tuple[np.ndarray, str]:
     fills: dict[str, Callable[[], np.ndarray]] = {
         "noise": lambda: rng.normal(100, 30, shape),
+        "two values": lambda: rng.random(shape) < 0.5,
         "constant": lambda: np.full(shape, 7.0),
         "huge": lambda: rng.normal(0, 1e30, shape),
         "tiny": lambda: rng.normal(0, 1e-30, shape),
@@ -109,7 +122,7 @@ def _voxels(rng: Generator, shape: tuple[int, ...]) -> tuple[np.ndarray, str]:
         "NaN": lambda: np.full(shape, np.nan),
         "infinite": lambda: np.where(rng.random(shape) < 0.1, np.inf, rng.normal(0, 9, shape)),
     }
-    kind = str(rng.choice(list(fills), p=[0.6, 0.05, 0.07, 0.07, 0.07, 0.07, 0.07]))
+    kind = str(rng.choice(list(fills), p=[0.55, 0.05, 0.05, 0.07, 0.07, 0.07, 0.07, 0.07]))
     type_ = TYPES[rng.integers(len(TYPES))]
     values = fills[kind]()
     if not np.issubdtype(type_, np.floating):
@@ -131,14 +144,30 @@ def _grid(rng: Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return spacing, rng.normal(0, 10 ** rng.uniform(0, 4), 3), direction
 
 
-def _image(array: np.ndarray, grid: tuple[np.ndarray, np.ndarray, np.ndarray]) -> sitk.Image:
-    image = sitk.GetImageFromArray(array)
+def _image(
+    array: np.ndarray, grid: tuple[np.ndarray, np.ndarray, np.ndarray], colour: bool = False
+) -> sitk.Image:
+    image = sitk.GetImageFromArray(array, isVector=colour)
     spacing, origin, direction = grid
-    if array.ndim == 3:
+    if image.GetDimension() == 3:
         image.SetSpacing(spacing.tolist())
         image.SetOrigin(origin.tolist())
         image.SetDirection(direction.ravel().tolist())
     return image
+
+
+def _write_spacing(path: Path, spacing: float) -> None:
+    """Put into a header what no library would write there, along the first axis."""
+    content = path.read_bytes()
+    value = str(spacing).encode()
+    if path.suffix == ".mha":
+        content = re.sub(rb"(ElementSpacing = )\S+", rb"\g<1>" + value, content, count=1)
+    elif path.suffix == ".nrrd":
+        first = b"(" + value + b",0,0)"
+        content = re.sub(rb"(space directions: )\(\S+\)", rb"\g<1>" + first, content, count=1)
+    elif path.suffix == ".nii" and len(content) > 84:
+        content = content[:80] + struct.pack("<f", spacing) + content[84:]
+    path.write_bytes(content)
 
 
 def _damage(rng: Generator, path: Path) -> str:

@@ -83,6 +83,7 @@ def soak(rounds: int, seed: int) -> dict[str, Any]:
         "last": use[-1],
         "most": {name: max(_column(use, name)) for name in use[0]},
         "gained in 100 rounds": {name: round(100 * value, 3) for name, value in slope.items()},
+        "worker kB every 10 rounds": _column(use, "worker kB")[9::10],
     }
 
 
