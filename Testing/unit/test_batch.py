@@ -309,3 +309,17 @@ def test_a_process_that_dies_takes_one_case_with_it(running, tmp_path):
     assert running.process.returncode == 1, errors
     assert "The process died, most likely for want of memory" in out
     assert sorted(states(tmp_path).values()) == ["done", "done", "failed"]
+
+
+def test_a_full_disk_fails_the_cases_and_leaves_none_half_written(fobsam_process, tmp_path):
+    resource = pytest.importorskip("resource")
+
+    def small_files_only():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))
+
+    ended = fobsam_process(*BATCH, preexec_fn=small_files_only)
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].startswith("error: 2 of 2 cases failed")
+    assert [one.name for one in (tmp_path / "out").iterdir()] == ["summary.csv"]
+    assert states(tmp_path) == {"c1": "failed", "c2": "failed"}
+    assert "enough space" in summary(tmp_path)["c1"]["error"]

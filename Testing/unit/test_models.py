@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
+import zipfile
 from collections import namedtuple
 from dataclasses import replace
 
@@ -376,6 +379,20 @@ def test_a_trained_refinement_is_told(server):
 )
 def test_a_damaged_archive_leaves_nothing(server, content):
     server.content = content
+    refused("weights_corrupt", store.download, catalogue.find("fob-paper-sabs"), quiet)
+    assert lying_in_folder() == []
+
+
+def test_a_link_in_the_papers_archive_is_not_followed(server, tmp_path):
+    secret = tmp_path / "secret.pth"
+    secret.write_bytes(weights())
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w") as opened:
+        for fold in range(5):
+            member = zipfile.ZipInfo(f"top/FSMIS_train_SABS_cv{fold}/ckpt.pth")
+            member.create_system, member.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+            opened.writestr(member, str(secret))
+    server.content = written.getvalue()
     refused("weights_corrupt", store.download, catalogue.find("fob-paper-sabs"), quiet)
     assert lying_in_folder() == []
 
