@@ -13,8 +13,8 @@ import SimpleITK as sitk
 
 #: Of an axis; most images have no very short one.
 SIZES, SHORT = (5, 7, 16, 33, 40), (1, 2, 3)
-TYPES = (np.uint8, np.int8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64)
-TYPES += (np.float32, np.float64)
+INTEGERS = (np.uint8, np.int8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64)
+TYPES: tuple[type, ...] = (*INTEGERS, np.float32, np.float64)
 #: What a header may give as the distance of two voxels, written there by hand.
 SPACINGS = (0.0, -1.0, 1e-6, 1e6, float("nan"), float("inf"))
 FORMATS = (".nii.gz", ".nii", ".nrrd", ".mha")
