@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shlex
@@ -69,6 +70,8 @@ def main() -> NoReturn:
             raise
         if isinstance(error, OSError) and error.filename:  # a name too long, a folder taken away
             sys.exit(_complain(f"{error.filename} cannot be used: {error.strerror}.", 1))
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # what is printed goes there
+            sys.exit(_complain("The output cannot be written: the disk is full.", 1))
         status = _complain(NO_MEMORY if is_out_of_memory(error) else _as_bug(error), 1)
     if status == INTERRUPTED:
         signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -6,6 +6,8 @@ import functools
 import os
 import re
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -162,6 +164,17 @@ def test_disk_full(refused, fobsam_process, output):
 
     by = functools.partial(fobsam_process, preexec_fn=small_files_only)
     assert output in refused("--slices", "5:8", output=output, by=by)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, as on Linux")
+def test_what_is_printed_onto_a_full_disk(environment):
+    command = [sys.executable, "-m", "FoBSAMLib", "models", "list"]
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            command, env=environment, stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert ended.returncode == 1
+    assert ended.stderr == "error: The output cannot be written: the disk is full.\n"
 
 
 def test_unknown_segmenter_names_the_nearest(refused):
