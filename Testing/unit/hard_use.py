@@ -46,8 +46,8 @@ WARM_UP = 20
 WHOLE = 22
 #: A process that was killed may take so long to be gone with all that it has started, in seconds.
 GONE = 5.0
-#: So long at most each command is left alone, in seconds: somewhat longer than it takes.
-LONGEST = {"segment": 5.0, "batch": 8.0, "download": 3.5}
+#: So long at most each command is left alone, in seconds: somewhat longer than its first run took.
+LONGEST: dict[str, float] = {}
 
 
 def soak(rounds: int, seed: int) -> dict[str, Any]:
@@ -167,8 +167,8 @@ def kill(rounds: int, seed: int) -> dict[str, Any]:
     return {"rounds": rounds, **{name: dict(counts) for name, counts in told.items()}}
 
 
-def killed(rng: random.Random, longest: float, *arguments: object) -> bool:
-    """Start the command and kill it some time later; whether it still ran.
+def killed(rng: random.Random, *arguments: object) -> bool:
+    """Start the command and kill it some time later, not the first of a kind; whether it still ran.
 
     Nothing of it is left.
     """
@@ -181,9 +181,11 @@ def killed(rng: random.Random, longest: float, *arguments: object) -> bool:
     }
     command = [sys.executable, "-m", "FoBSAMLib", *map(str, arguments)]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    began, kind = time.monotonic(), str(arguments[0])
     process = subprocess.Popen(command, env=environment, **quiet)
     with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(rng.uniform(0, longest))
+        process.wait(rng.uniform(0, LONGEST[kind]) if kind in LONGEST else None)
+    LONGEST.setdefault(kind, 1.2 * (time.monotonic() - began))
     running = process.poll() is None
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -209,7 +211,7 @@ def _segment(rng: random.Random, folder: Path, n: int) -> str:
     if earlier:
         assert call(*arguments, "--label", phantom.EGG)[0] == 0
     before = hashlib.sha256(output.read_bytes()).digest() if earlier else None
-    running = killed(rng, LONGEST["segment"], *arguments)
+    running = killed(rng, *arguments)
     there = output.exists()
     assert there or not earlier
     if there:
@@ -229,7 +231,7 @@ def _batch(rng: random.Random, folder: Path, n: int) -> str:
     cases = [phantom.save(inside / f"c{i}.nii.gz", phantom.voxels((6, 48, 48), i)) for i in (1, 2)]
     shared = ("--support-image", image, "--support", drawn, "--label", phantom.EGG)
     arguments = ("batch", inside, *shared, "--output", out, "--workers", 1 + n % 2)
-    running = killed(rng, LONGEST["batch"], *arguments)
+    running = killed(rng, *arguments)
     done = 0
     for case in cases:
         name = case.name.removesuffix(".nii.gz")
@@ -251,7 +253,7 @@ def _download(rng: random.Random, folder: Path, n: int) -> str:
         try:
             server.pause = 0.02
             model = catalogue.find("one")
-            running = killed(rng, LONGEST["download"], "models", "download", "one", "--yes")
+            running = killed(rng, "models", "download", "one", "--yes")
             come = model.here
             if come:
                 assert model.path.read_bytes() == CONTENT
