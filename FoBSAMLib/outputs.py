@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -94,6 +95,13 @@ def plan(
     return jobs
 
 
+def image_name(image: Path) -> str:
+    """What an image is called by, without the ends of a file's name; a folder keeps its dots, as
+    in DICOM's numbers, and a link is called as it is, not as what it leads to."""
+    name = Path(os.path.abspath(image)).name
+    return name if image.is_dir() else Path(name.removesuffix(".gz")).stem
+
+
 def write_json(path: Path, content: object) -> None:
     """Write a JSON file, whole or not at all."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
@@ -115,7 +123,7 @@ def _one_a_query(
             raise FoBSAMError(
                 "unreadable", f"There is no file or folder {query}.", "Check the path."
             )
-    names = [Path(query.resolve().name.removesuffix(".gz")).stem for query in queries]
+    names = [image_name(query) for query in queries]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise FoBSAMError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
+from FoBSAMLib.batch.outcome import HEADER, SUMMARY
 from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.image.io import PICTURES, WRITABLE, check_output
+from FoBSAMLib.outputs import image_name
 
 COLUMNS = ("image", "support", "output")
 #: Files that are meant as images even where they are too damaged to be recognised.
@@ -81,6 +84,7 @@ def find_cases(source: Path, drawings: Sequence[Drawing], folder: Path) -> list[
     if not cases:
         raise FoBSAMError("bad_request", f"{source} names no image.", "Give another one.")
     _check_outputs(cases)
+    _check_summary(source, folder)
     return cases
 
 
@@ -98,7 +102,7 @@ def _of_folder(source: Path, drawings: tuple[Drawing, ...], folder: Path) -> lis
             "Give --support-image and --support, or a CSV list with a support for each image.",
         )
     images = [source] if _holds_dicom(source) else list(_images_in(source, drawings, folder))
-    return [Case(image, drawings, folder / f"{_image_name(image)}.seg.nrrd") for image in images]
+    return [Case(image, drawings, folder / f"{image_name(image)}.seg.nrrd") for image in images]
 
 
 def _images_in(source: Path, drawings: Sequence[Drawing], folder: Path) -> Iterator[Path]:
@@ -133,7 +137,7 @@ def _of_list(source: Path, drawings: tuple[Drawing, ...], folder: Path) -> Itera
         own = row.get("support", "")
         if not own and not drawings:
             raise _mistake(source, line, "there is no support", "name one, or give --support")
-        output = row.get("output", "") or f"{_image_name(image)}.seg.nrrd"
+        output = row.get("output", "") or f"{image_name(image)}.seg.nrrd"
         if not output.lower().endswith(WRITABLE) or Path(output).name != output:
             raise _mistake(
                 source,
@@ -188,6 +192,19 @@ def _mistake(source: Path, line: int, what: str, hint: str) -> FoBSAMError:
     )
 
 
+def _check_summary(source: Path, folder: Path) -> None:
+    """The table of results replaces one of its own alone."""
+    file = folder / SUMMARY
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        own = file.read_bytes().startswith(",".join(HEADER).encode())
+        if file.resolve() == source.resolve() or not own:
+            raise FoBSAMError(
+                "bad_request",
+                f"{file} is there, and is no table of results of a batch, which would replace it.",
+                "Choose another --output, or give the file another name.",
+            )
+
+
 def _check_outputs(cases: Sequence[Case]) -> None:
     read = {path.resolve() for case in cases for path in _inputs(case)}
     owners: dict[str, Case] = {}
@@ -213,10 +230,6 @@ def _inputs(case: Case) -> Iterator[Path]:
     for drawing in case.drawings:
         yield drawing.image
         yield drawing.support
-
-
-def _image_name(image: Path) -> str:
-    return Path(image.resolve().name.removesuffix(".gz")).stem
 
 
 def _without_suffix(name: str) -> str:

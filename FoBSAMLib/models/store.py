@@ -12,6 +12,7 @@ import hashlib
 import os
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -198,7 +199,13 @@ def _unpack(model: Model, archive: Path, progress: Progress) -> None:
             model.path.rename(old)
             shutil.rmtree(old, ignore_errors=True)
         folder.rename(model.path)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        NotImplementedError,
+        RuntimeError,
+        EOFError,
+    ) as error:
         raise FoBSAMError(
             "weights_corrupt", f"{archive} is damaged, or no zip ({error}).", "Get it again."
         ) from error

@@ -70,6 +70,27 @@ def test_a_killed_command_leaves_no_process(tmp_path, environment, started):
     worker_faults.wait_until(lambda: not worker_faults.left_behind(mark), 4)
 
 
+def test_no_list_and_no_other_table_is_replaced(fobsam, tmp_path):
+    (tmp_path / "out").mkdir()
+    own = tmp_path / "out" / "summary.csv"
+    for text, source in (("image\n../in/c1.nii.gz\n", "out/summary.csv"), ("mine\n", "in")):
+        own.write_text(text)
+        result = fobsam("batch", source, *BATCH[2:])
+        assert result.returncode == 1
+        assert "summary.csv is there, and is no table of results" in result.stderr
+        assert own.read_text() == text
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+def test_links_are_called_as_they_are(fobsam, tmp_path):
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for name in ("anna", "bert"):
+        (linked / f"{name}.nii.gz").symlink_to(tmp_path / "in" / "c1.nii.gz")
+    assert fobsam("batch", "linked", *BATCH[2:]).returncode == 0
+    assert states(tmp_path) == {"anna": "done", "bert": "done"}
+
+
 def test_a_folder_goes_on_past_what_fails_and_is_not_done_twice(fobsam, tmp_path):
     (tmp_path / "in" / "broken.nii.gz").write_bytes(b"no image")
     (tmp_path / "in" / "notes.txt").write_text("passed over")

@@ -383,6 +383,18 @@ def test_a_damaged_archive_leaves_nothing(server, content):
     assert lying_in_folder() == []
 
 
+def test_an_archive_whose_members_cannot_be_unpacked_leaves_nothing(server):
+    with zipfile.ZipFile(io.BytesIO(archive())) as plain, io.BytesIO() as written:
+        with zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED) as packed:
+            for name in plain.namelist():
+                packed.writestr(name, plain.read(name))
+        content = bytearray(written.getvalue())
+    content[80:120] = b"\xff" * 40
+    server.content = content
+    refused("weights_corrupt", store.download, catalogue.find("fob-paper-sabs"), quiet)
+    assert lying_in_folder() == []
+
+
 def test_a_link_in_the_papers_archive_is_not_followed(server, tmp_path):
     secret = tmp_path / "secret.pth"
     secret.write_bytes(weights())
