@@ -68,11 +68,7 @@ def main() -> NoReturn:
     except Exception as error:
         if debug:
             raise
-        if isinstance(error, OSError) and error.filename:  # a name too long, a folder taken away
-            sys.exit(_complain(f"{error.filename} cannot be used: {error.strerror}.", 1))
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # what is printed goes there
-            sys.exit(_complain("The output cannot be written: the disk is full.", 1))
-        status = _complain(NO_MEMORY if is_out_of_memory(error) else _as_bug(error), 1)
+        status = _complain(_explained(error), 1)
     if status == INTERRUPTED:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         print("stopped:", stopped, file=sys.stderr)
@@ -82,6 +78,17 @@ def main() -> NoReturn:
 def _complain(message: str, status: int) -> int:
     print("error:", " ".join(message.split()), file=sys.stderr)
     return status
+
+
+def _explained(error: Exception) -> str:
+    """What nobody further down has put into words."""
+    if is_out_of_memory(error):
+        return NO_MEMORY
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return f"{error.filename} cannot be used: {error.strerror}."
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # what is printed goes there
+        return "The output cannot be written: the disk is full."
+    return _as_bug(error)
 
 
 def _as_bug(error: Exception) -> str:

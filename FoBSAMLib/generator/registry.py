@@ -10,7 +10,7 @@ from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.generator.base import Generator
 from FoBSAMLib.models.catalogue import read_record, record_of
 from FoBSAMLib.models.device import choose_device
-from FoBSAMLib.models.paths import require_weights, resource
+from FoBSAMLib.models.paths import require_weights, resource, split_name
 from FoBSAMLib.models.published import fold_file
 
 #: Weights that come with FoBSAM: the default, the same at two thirds of the cost, and those that no
@@ -50,11 +50,7 @@ def weights_file(name: str) -> Path:
     """Where `create` reads the weights of a known generator; raises FoBSAMError
     (``weights_missing``) where the paper's are not named or not here, ``bad_request`` for a
     colon without a file."""
-    kind, colon, file = name.partition(":")
-    if colon and not file:
-        raise FoBSAMError(
-            "bad_request", f"{name} names no weights file.", "Name it, or leave the colon out."
-        )
+    kind, file = split_name(name)
     if kind == "fob-paper" and not file:
         raise FoBSAMError(
             "weights_missing",

@@ -22,6 +22,19 @@ def data_folder() -> Path:
     return platformdirs.user_data_path("FoBSAM", appauthor=False)
 
 
+def split_name(name: str) -> tuple[str, str]:
+    """What a user has called a model by, ``NAME`` or ``NAME:FILE``: name and file, "" for none.
+
+    Raises ``FoBSAMError`` (``bad_request``) for a colon without a file.
+    """
+    kind, colon, file = name.partition(":")
+    if colon and not file:
+        raise FoBSAMError(
+            "bad_request", f"{name} names no weights file.", "Name it, or leave the colon out."
+        )
+    return kind, file
+
+
 def require_weights(path: Path) -> Path:
     """The weights file that a user has named; raises ``FoBSAMError`` (``weights_missing``) where
     there is none."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from FoBSAMLib.errors import FoBSAMError
 from FoBSAMLib.models.catalogue import find
-from FoBSAMLib.models.paths import require_weights
+from FoBSAMLib.models.paths import require_weights, split_name
 from FoBSAMLib.segmenters.base import Segmenter
 
 
@@ -39,11 +39,7 @@ def weights_file(name: str) -> Path | None:
 
 def _split(name: str) -> tuple[str, str]:
     """A known kind of segmenter, and the file named with it."""
-    kind, colon, file = name.partition(":")
-    if colon and not file:
-        raise FoBSAMError(
-            "bad_request", f"{name} names no weights file.", "Name it, or leave the colon out."
-        )
+    kind, file = split_name(name)
     if kind not in _FACTORIES:
         nearest = difflib.get_close_matches(kind, _FACTORIES, n=1, cutoff=0.4)
         hint = f"Did you mean {nearest[0]!r}? " if nearest else ""

@@ -235,15 +235,17 @@ def _batch(rng: random.Random, folder: Path, n: int) -> str:
     done = 0
     for case in cases:
         name = case.name.removesuffix(".nii.gz")
-        if (out / f"{name}.json").exists():
-            json.loads((out / f"{name}.json").read_text())
-            done += _is_whole(out / f"{name}.seg.nrrd", case)
-        elif (out / f"{name}.seg.nrrd").exists():
-            assert _is_whole(out / f"{name}.seg.nrrd", case)
+        report, found = out / f"{name}.json", out / f"{name}.seg.nrrd"
+        if report.exists():  # comes first, so that it may be there alone
+            json.loads(report.read_text())
+        if found.exists():
+            assert report.exists()
+            assert _is_whole(found, case)
+            done += 1
+    left = len(list(out.glob(".*"))) if out.exists() else 0
     status, errors = call(*arguments)
     assert status == 0, errors
     assert all(_is_whole(out / f"c{i}.seg.nrrd", case) for i, case in enumerate(cases, 1))
-    left = len([one for one in out.iterdir() if one.name.startswith(".")])
     return _outcome(running, done > 0, left)
 
 
@@ -264,8 +266,8 @@ def _download(rng: random.Random, folder: Path, n: int) -> str:
             assert model.path.read_bytes() == CONTENT
             if partial and running and not come:
                 assert server.seen[-1][1] is not None or partial >= len(CONTENT)
-            left = [one.name for one in model.path.parent.iterdir() if one.suffix == ".part"]
-            return _outcome(running, come, len(left))
+            assert not model.partial.exists()
+            return _outcome(running, come, partial)
         finally:
             server.close()
 

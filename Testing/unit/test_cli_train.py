@@ -51,6 +51,17 @@ def test_training_leaves_weights_log_and_curve(fobsam, tmp_path, data):
     assert trained_on == ["chaos_1.npz"]
 
 
+def test_another_run_in_the_output_is_told_before_anything_is_prepared(fobsam, tmp_path, data):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json").write_text(json.dumps({**CONFIG, "steps": 9, "seed": 3}))
+    (run / "state.pt").write_bytes(b"")
+    result = fobsam("train", "chaos", data, "--output", "run", "--config", "config.json")
+    assert result.returncode == 1
+    assert "run holds a run with another steps, seed." in result.stderr
+    assert not (run / "prepared").exists()
+
+
 def test_torchrun_trains_in_several_processes(tmp_path, data, environment):
     arguments = [*TRAIN, "--output", "run"]
     arguments += ["--setting", "II", "--test-organ", "spleen"]
