@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,7 +160,7 @@ def _rows(source: Path) -> Iterator[tuple[int, dict[str, str]]]:
             f"{source} is neither a folder nor a list that can be read.",
             "Give a folder of images, or a CSV file in UTF-8.",
         ) from error
-    reader = csv.reader(text.splitlines())
+    reader = csv.reader(io.StringIO(text, newline=""))
     header = [name.strip().lower() for name in next(reader, [])]
     unknown = [name for name in header if name not in COLUMNS]
     if "image" not in header or unknown or len(set(header)) < len(header):

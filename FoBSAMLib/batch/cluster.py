@@ -87,7 +87,26 @@ def _connect(address: str, workers: int, resources: Resources) -> Any:
             f"No Ray cluster answers at {address}: {str(error).splitlines()[0]}",
             'Give the address that "ray start --head" shows, or "local".',
         ) from error
+    try:
+        _check_offered(ray, resources)
+    except FoBSAMError:
+        ray.shutdown()
+        raise
     return ray
+
+
+def _check_offered(ray: Any, resources: Resources) -> None:
+    """Raise FoBSAMError where no node has what a worker takes: ray would wait for one forever."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if not any(
+        node.get("CPU", 0) >= resources.cpus and node.get("GPU", 0) >= resources.gpus
+        for node in nodes
+    ):
+        raise FoBSAMError(
+            "bad_request",
+            f"No node of the cluster has {resources.cpus} CPUs and {resources.gpus:g} GPUs.",
+            "Ask for less by --cpus-per-worker and --gpus-per-worker, or start such a node first.",
+        )
 
 
 def _knock(address: str) -> None:
@@ -138,6 +157,11 @@ class _Pool:
         outcome = None
         try:
             answer = self._ray.get(ref)
+        except self._ray.exceptions.RayTaskError as error:  # it lives: a mistake, not a death
+            why = str(error.cause or error).splitlines()[0]
+            raise FoBSAMError(
+                "internal", f"A node cannot work: {why}", "Look at its installation of FoBSAM."
+            ) from error
         except self._ray.exceptions.RayError:
             outcome = self._lose(actor)
         else:

@@ -134,6 +134,7 @@ def _read_layers(
     dtype = np.min_scalar_type(max(int(item.SegmentNumber) for item in segments))
     layers: list[np.ndarray] = []
     if content.SegmentationType == "LABELMAP":
+        _check_once(path, [(0, int(k)) for k in slices])
         layers.append(np.zeros(shape, dtype))
         for n, k in enumerate(slices):
             layers[0][k] = _frame(content, n)
@@ -142,6 +143,7 @@ def _read_layers(
         int(frame_group(content, n, "SegmentIdentificationSequence")[0].ReferencedSegmentNumber)
         for n in range(len(slices))
     ]
+    _check_once(path, list(zip(owners, map(int, slices), strict=True)))
     structures = []
     for item in segments:
         number = int(item.SegmentNumber)
@@ -155,6 +157,16 @@ def _read_layers(
             layers[layer][k][mask] = number
         structures.append(_structure(item, layer))
     return np.stack(layers), tuple(structures)
+
+
+def _check_once(path: Path, frames: Sequence[tuple[int, int]]) -> None:
+    """Raises FoBSAMError where two frames are of one segment and slice: which counts?"""
+    if len(set(frames)) < len(frames):
+        raise FoBSAMError(
+            "bad_geometry",
+            f"{path} has two frames of one segment in one slice.",
+            "Export it again, with one.",
+        )
 
 
 def _free_layer(

@@ -70,6 +70,13 @@ def test_a_killed_command_leaves_no_process(tmp_path, environment, started):
     worker_faults.wait_until(lambda: not worker_faults.left_behind(mark), 4)
 
 
+def test_a_list_may_hold_names_with_line_breaks_in_quotes(fobsam, tmp_path):
+    (tmp_path / "in" / "c1.nii.gz").rename(tmp_path / "in" / "one\u2028name.nii.gz")
+    (tmp_path / "list.csv").write_text('image\n"in/one\u2028name.nii.gz"\n', "utf-8")
+    assert fobsam("batch", "list.csv", *BATCH[2:]).returncode == 0
+    assert states(tmp_path) == {"one\u2028name": "done"}
+
+
 def test_no_list_and_no_other_table_is_replaced(fobsam, tmp_path):
     (tmp_path / "out").mkdir()
     own = tmp_path / "out" / "summary.csv"

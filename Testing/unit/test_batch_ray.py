@@ -118,6 +118,16 @@ def test_models_that_cannot_be_loaded_end_it(scans, mark, fobsam):
     assert "no segmenter" in result.stderr
 
 
+def test_what_no_node_has_is_told(scans, mark, fobsam):
+    drawing = scans[0]
+    shared = ("--support-image", drawing.image, "--support", drawing.support)
+    result = fobsam(
+        "batch", "in", *shared, "--output", "out", "--ray", "local", "--gpus-per-worker", 64
+    )
+    assert result.returncode == 1
+    assert "No node of the cluster has 1 CPUs and 64 GPUs" in result.stderr
+
+
 def test_a_cluster_that_does_not_answer(scans, mark, fobsam):
     arguments = ("--support-image", "mr.nii.gz", "--support", "drawn.nii.gz", "--output", "out")
     result = fobsam("batch", "in", *arguments, "--ray", "127.0.0.1:1")

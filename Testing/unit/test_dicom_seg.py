@@ -351,6 +351,16 @@ def test_damaged(volume, lost, tmp_path):
     assert "the DICOM segmentation is damaged" in message
 
 
+def test_two_frames_of_one_slice(volume, tmp_path):
+    content = written(tmp_path / "x.dcm", segmentation_on(volume, **masks()), volume)
+    first, second = content.PerFrameFunctionalGroupsSequence[:2]
+    second.PlanePositionSequence = first.PlanePositionSequence
+    second.SegmentIdentificationSequence = first.SegmentIdentificationSequence
+    content.save_as(tmp_path / "x.dcm")
+    message = refusal(lambda: read_segmentation(tmp_path / "x.dcm", volume))
+    assert "two frames of one segment in one slice" in message
+
+
 def test_cut_short(volume, tmp_path):
     path = tmp_path / "x.dcm"
     written(path, segmentation_on(volume, **masks()), volume)
